@@ -1,0 +1,1 @@
+"""The channel protocol of channel(7), without sockets: both ends, in octets and events."""

@@ -1,0 +1,353 @@
+"""Records of the channel protocol: what deliver and a channel program say to each other.
+
+One record is one line of words, so that a channel program can be written in any
+language and its conversation read by a person: see channel(7).
+
+Source   man/channel.7.  Line and word limits are of the protocol, not of a peer.
+Units    ``size`` octets; ``arrived`` seconds since the epoch; ``tag`` the number
+         that deliver gave the job for this conversation; ``index`` a
+         recipient's index within its message.
+
+Invariants, each a property in tests/channel/test_records.py
+    R1   Every record read back from its encoding is the record that was encoded.
+    R2   An encoded record is exactly one line, with no octet below 0x20 but its end.
+    R3   A line that is no record raises RemoteProtocolError, never anything else.
+"""
+
+from __future__ import annotations
+
+import re
+
+from mta.errors import LocalProtocolError, RemoteProtocolError
+from mta.types import NULL_PATH, Host, Mailbox, Outcome, Recipient, Reply, ReversePath
+from mta.values import frozen
+
+__all__ = [
+    "ALL",
+    "EACH",
+    "FD",
+    "INLINE",
+    "LINE_LIMIT",
+    "RECIPIENT_LIMIT",
+    "VERSION",
+    "Answer",
+    "Dispatch",
+    "Done",
+    "Opening",
+    "Told",
+    "decode_mailbox",
+    "decode_words",
+    "encode_answer",
+    "encode_dispatch",
+    "encode_done",
+    "encode_opening",
+    "encode_outcome",
+    "parse",
+    "read_job",
+    "read_outcome",
+    "read_recipient",
+    "word",
+]
+
+VERSION = 1
+LINE_LIMIT = 8192  # octets of one line, its LF included
+RECIPIENT_LIMIT = 100_000  # recipients of one job
+
+EACH = "each"  # an outcome stands from the moment it is told
+ALL = "all"  # the outcomes of a job stand when ``done`` is told, and not before
+FD = "fd"  # the body comes as a descriptor with ``send``
+INLINE = "inline"  # the body comes as octets after ``body``
+
+
+@frozen
+class Opening:
+    """What deliver tells a program first: where it stands, and its options in order."""
+
+    channel: str
+    queue: str
+    hostname: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    def option(self, name: str, default: str = "") -> str:
+        """Return the last value of option ``name``, or ``default``."""
+        return ([v for n, v in self.options if n == name] or [default])[-1]
+
+    def every(self, name: str) -> tuple[str, ...]:
+        """Return all values of option ``name`` in order: how a list is given."""
+        return tuple([v for n, v in self.options if n == name])
+
+
+@frozen
+class Answer:
+    """How a program works: ``settles`` EACH or ALL, ``jobs`` at once, ``body`` FD or INLINE."""
+
+    settles: str
+    jobs: int
+    body: str = FD
+
+
+@frozen
+class Dispatch:
+    """One job as it is handed to a channel program, with the recipients it shall do."""
+
+    tag: int
+    id: str
+    reverse_path: ReversePath
+    size: int
+    arrived: float
+    host: Host
+    next_hop: str
+    eight_bit: bool
+    smtputf8: bool
+    recipients: tuple[Recipient, ...]
+
+
+@frozen
+class Told:
+    """What became of the recipients ``indexes`` of job ``tag``; ``relay`` is who said so, or ""."""
+
+    tag: int
+    indexes: tuple[int, ...]
+    outcome: Outcome
+    relay: str = ""
+
+
+@frozen
+class Done:
+    """Job ``tag`` is finished: every recipient of it has been told, the body is closed."""
+
+    tag: int
+
+
+# word     = 1*( %x21-24 / %x26-7E / %x80-FF / "%" 2HEXDIG ) / "%"    ; "%" alone: the empty word
+# line     = word *( SP word ) LF                                     ; UTF-8
+# The TEXT of an outcome is the rest of its line and may hold spaces as they are.
+_WORD = rb"([^ ]{1,8192})"
+_NUMBER = rb"([0-9]{1,15})"
+_PATTERNS: dict[bytes, re.Pattern[bytes]] = {
+    word: re.compile(pattern)
+    for word, pattern in {
+        b"option": rb"option " + _WORD + b" " + _WORD,
+        b"go": rb"go",
+        b"job": rb" ".join(
+            [
+                b"job",
+                _NUMBER,
+                _WORD,
+                _WORD,
+                _NUMBER,
+                rb"([0-9]{1,16}(?:\.[0-9]{1,17})?(?:e[-+][0-9]{1,3})?)",
+                _WORD,
+                _WORD,
+                rb"(-|[a-z0-9]+(?:,[a-z0-9]+)*)",
+            ]
+        ),
+        b"rcpt": rb" ".join([b"rcpt", _NUMBER, _NUMBER, _WORD, _WORD, _WORD]),
+        b"send": rb"send " + _NUMBER,
+        b"body": rb"body " + _NUMBER + b" " + _NUMBER,
+        b"quit": rb"quit",
+        b"outcome": rb"outcome "
+        + _NUMBER
+        + rb" ([0-9]{1,15}|\*) (?P<code>(?P<class>[245])[0-9]{2})"
+        rb" (?P<status>(?P=class)\.[0-9]{1,3}\.[0-9]{1,3})"
+        rb" (?P<scope>recipient|message|host|channel) (?P<relay>[^ ]+) (?P<text>.+)",
+        b"done": rb"done " + _NUMBER,
+    }.items()
+}
+_HELLO_OFFER = re.compile(rb"hello ([0-9]{1,9}) " + _WORD + b" " + _WORD + b" " + _WORD)
+_HELLO_ANSWER = re.compile(rb"hello ([0-9]{1,9}) (each|all) ([1-9][0-9]{0,5}) (fd|inline)")
+
+_CONTROL = bytes(range(0x20)) + b"\x7f"
+_ESCAPES = {c: f"%{c:02X}" for c in (*range(0x21), 0x25, 0x7F)}
+_TEXT_ESCAPES = {c: e for c, e in _ESCAPES.items() if c != 0x20}
+_SPECIAL = re.compile("[\x00-\x20%\x7f]")
+_TEXT_SPECIAL = re.compile("[\x00-\x1f%\x7f]")
+_PLAIN_LOCAL = re.compile(r"[a-zA-Z0-9_+=-]+(?:\.[a-zA-Z0-9_+=-]+)*")
+_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})?")
+_FLAGS = ("8bitmime", "smtputf8")
+
+
+def word(text: str) -> str:
+    """Return ``text`` as one word: percent-encoded where it must be, "%" if empty."""
+    if _SPECIAL.search(text) is None:
+        return text or "%"
+    return text.translate(_ESCAPES)
+
+
+def _text(text: str) -> str:
+    return (text if _TEXT_SPECIAL.search(text) is None else text.translate(_TEXT_ESCAPES)) or "%"
+
+
+def _unword(octets: bytes) -> str:
+    """Return the text of a word, decoded; RemoteProtocolError if it is not one."""
+    if b"%" in octets:
+        octets = b"" if octets == b"%" else _ESCAPED.sub(_unescape, octets)
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        raise RemoteProtocolError("a word is not UTF-8") from None
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    if match[1] is None:
+        raise RemoteProtocolError('"%" is not followed by two hexadecimal digits')
+    return bytes((int(match[1], 16),))
+
+
+def _mailbox(mailbox: ReversePath | None) -> str:
+    """Return a mailbox as a word; what str() gives, quicker where nothing needs quoting."""
+    if type(mailbox) is not Mailbox:
+        return "%"
+    if _PLAIN_LOCAL.fullmatch(mailbox.local) is None:
+        return word(str(mailbox))
+    return word(f"{mailbox.local}@{mailbox.domain}")
+
+
+def decode_mailbox(text: str) -> Mailbox:
+    """Return the Mailbox whose ``str()`` is ``text``; RemoteProtocolError if none is."""
+    local, at, domain = text.rpartition("@")
+    if not at:
+        raise RemoteProtocolError("an address has no @")
+    if local[:1] == '"':
+        if len(local) < 2 or local[-1] != '"':
+            raise RemoteProtocolError("a quoted local part does not end")
+        local = re.sub(r"\\(.)", r"\1", local[1:-1], flags=re.DOTALL)
+    return Mailbox(local, domain)
+
+
+def _line(text: str) -> bytes:
+    """Return ``text`` as a line; LocalProtocolError if it cannot be one."""
+    try:
+        line = text.encode() + b"\n"
+    except UnicodeEncodeError:
+        raise LocalProtocolError("a word of the channel protocol cannot be UTF-8") from None
+    if len(line) > LINE_LIMIT:
+        raise LocalProtocolError(f"a line of {len(line)} octets; a channel program takes 8192")
+    return line
+
+
+def encode_opening(opening: Opening) -> bytes:
+    """Return deliver's greeting: hello, the options, go."""
+    names = (opening.channel, opening.queue, opening.hostname)
+    lines = [_line(f"hello {VERSION} " + " ".join([word(name) for name in names]))]
+    lines += [_line(f"option {word(name)} {word(value)}") for name, value in opening.options]
+    return b"".join([*lines, b"go\n"])
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """Return the program's greeting."""
+    return _line(f"hello {VERSION} {answer.settles} {answer.jobs} {answer.body}")
+
+
+def encode_dispatch(dispatch: Dispatch, body: str = FD) -> bytes:
+    """Return the lines of one job, up to where its body (or descriptor) goes."""
+    tag = dispatch.tag
+    flags = ",".join(
+        [f for f, on in zip(_FLAGS, (dispatch.eight_bit, dispatch.smtputf8), strict=True) if on]
+    )
+    lines = [
+        _line(
+            f"job {tag} {word(dispatch.id)} {_mailbox(dispatch.reverse_path)} {dispatch.size} "
+            f"{dispatch.arrived!r} {word(dispatch.host)} {word(dispatch.next_hop)} {flags or '-'}"
+        )
+    ]
+    lines += [
+        _line(f"rcpt {tag} {r.index} {_mailbox(r.mailbox)} {word(r.action)} {_mailbox(r.original)}")
+        for r in dispatch.recipients
+    ]
+    lines.append(b"send %d\n" % tag)
+    if body == INLINE:
+        lines.append(b"body %d %d\n" % (tag, dispatch.size))
+    return b"".join(lines)
+
+
+def encode_outcome(tag: int, index: int | None, outcome: Outcome, relay: str = "") -> bytes:
+    """Return an outcome for recipient ``index``, or for all not yet told if it is None.
+
+    The reply's text is cut and cleaned as it must be, so that no text that a
+    program or a peer made can break the line.
+    """
+    reply = outcome.reply
+    return _line(
+        f"outcome {tag} {'*' if index is None else index} {reply.code} {reply.status} "
+        f"{outcome.scope} {word(relay[:255])} {_text(_clean(reply.text))}"
+    )
+
+
+def encode_done(tag: int) -> bytes:
+    """Return the end of a job."""
+    return b"done %d\n" % tag
+
+
+def _clean(text: str) -> str:
+    """Return ``text`` as Reply.clean does, which plain short text already is."""
+    if len(text) <= 500 and text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip(" ")
+    return Reply.clean(text.encode("utf-8", "replace").decode())
+
+
+def parse(line: bytes) -> tuple[str, re.Match[bytes]]:
+    """Return the first word of ``line`` (without its LF) and the match of its pattern.
+
+    The program's ``hello`` is returned as "answer".  Raises RemoteProtocolError
+    for anything that is not a record of this version.
+    """
+    if len(line) >= LINE_LIMIT:
+        raise RemoteProtocolError(f"a line longer than {LINE_LIMIT} octets")
+    if len(line.translate(None, _CONTROL)) != len(line):
+        raise RemoteProtocolError("a control character in a line")
+    first = line.partition(b" ")[0]
+    if first == b"hello":
+        return _parse_hello(line)
+    pattern = _PATTERNS.get(first)
+    if pattern is None:
+        shown = Reply.clean(first[:40].decode("utf-8", "replace"))
+        raise RemoteProtocolError(f"unknown word {shown!r}")
+    match = pattern.fullmatch(line)
+    if match is None:
+        raise RemoteProtocolError(f"bad words after {first.decode()!r}")
+    return first.decode(), match
+
+
+def _parse_hello(line: bytes) -> tuple[str, re.Match[bytes]]:
+    for name, pattern in (("answer", _HELLO_ANSWER), ("hello", _HELLO_OFFER)):
+        match = pattern.fullmatch(line)
+        if match is not None:
+            if int(match[1]) != VERSION:
+                raise RemoteProtocolError(f"version {int(match[1])}; this side speaks {VERSION}")
+            return name, match
+    raise RemoteProtocolError("bad words after 'hello'")
+
+
+def decode_words(match: re.Match[bytes]) -> list[str]:
+    """Return all fields of a parsed line as text."""
+    return [_unword(octets) for octets in match.groups()]
+
+
+def read_job(match: re.Match[bytes]) -> Dispatch:
+    """Return a parsed ``job`` line as a Dispatch that has no recipients yet."""
+    tag, id, reverse, size, arrived, host, next_hop, flags = decode_words(match)
+    named = () if flags == "-" else tuple(flags.split(","))
+    if not set(named) <= set(_FLAGS):
+        raise RemoteProtocolError(f"unknown flag in {flags!r}")
+    path: ReversePath = decode_mailbox(reverse) if reverse else NULL_PATH
+    eight_bit, smtputf8 = (f in named for f in _FLAGS)
+    return Dispatch(
+        int(tag), id, path, int(size), float(arrived), host, next_hop, eight_bit, smtputf8, ()
+    )
+
+
+def read_recipient(match: re.Match[bytes]) -> Recipient:
+    """Return a parsed ``rcpt`` line as a Recipient."""
+    _, index, mailbox, action, original = decode_words(match)
+    return Recipient(
+        int(index), decode_mailbox(mailbox), action, decode_mailbox(original) if original else None
+    )
+
+
+def read_outcome(match: re.Match[bytes]) -> tuple[Outcome, str]:
+    """Return a parsed ``outcome`` line as its Outcome and the relay named in it."""
+    text = _clean(_unword(match["text"]))
+    reply = Reply(int(match["code"]), match["status"].decode(), text)
+    scope: str = match["scope"].decode()
+    return Outcome(reply, scope), _clean(_unword(match["relay"]))  # type: ignore[arg-type]
