@@ -1,0 +1,292 @@
+"""The log: one method for each event, written as text for people and as JSON for programs.
+
+DIR/mail.log is what pflogsumm and logwatch read as Postfix's; DIR/events.jsonl
+holds the same events for ``mta trace``, ``mta tail`` and whoever counts.  Every
+process appends to the same two files, whole lines at a time.
+
+Units    Times are float seconds since the epoch.
+State    One buffer and one descriptor per file.  A line is on the file after
+         flush(), after maybe_flush() at the latest a second later, or when 64 KiB wait.
+
+Invariants, each a property in tests/machine/test_log.py
+    L1   Whatever the disk does, no method raises: lines that cannot be written
+         wait, up to 1 MiB; beyond it they are counted, and the count is logged.
+    L2   A file that was renamed or removed is opened again within a second of writing.
+    L3   A line that was cut short by a full disk is written again, whole.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from json import JSONEncoder
+
+from mta.errors import ConfigError
+from mta.machine.logline import DEFAULT_LEVEL, SYSLOG_NAME, TEXT, printable
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from mta.types import Host, Outcome, Recipient, ReversePath, State
+
+__all__ = ["EVENTS_FILE", "FORMATS", "TEXT_FILE", "Log"]
+
+TEXT_FILE = "mail.log"
+EVENTS_FILE = "events.jsonl"
+FORMATS = ("postfix", "json")
+
+_FLUSH_OCTETS = 64 * 1024
+_KEEP_OCTETS = 1024 * 1024
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_encode = JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+class _LogFile:
+    """An append-only file of lines that survives rotation and a full disk."""
+
+    def __init__(self, path: str, write: Callable[[int, bytes], int] = os.write) -> None:
+        self.path = path
+        self.lost = 0
+        self.reason = ""
+        self._write = write
+        self._fd = -1
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._checked = 0.0
+
+    def add(self, line: str) -> bool:
+        """Buffer ``line``; True when it is time to flush.  Drops it when too much waits."""
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        if self._size + len(data) > _KEEP_OCTETS:
+            self.lost += 1
+            return False
+        self._lines.append(data)
+        self._size += len(data)
+        return self._size >= _FLUSH_OCTETS
+
+    def flush(self) -> bool:
+        """Write what waits; False if the machine would not have it (see ``reason``)."""
+        if not self._lines:
+            return True
+        try:
+            self._open()
+            data = b"".join(self._lines)
+            written = self._write(self._fd, data)
+        except OSError as error:
+            self.reason = error.strerror or str(error)
+            return False
+        if written == len(data):
+            self._lines, self._size = [], 0
+            return True
+        self._keep_from(data, written)
+        self.reason = "the disk is full"
+        return False
+
+    def _keep_from(self, data: bytes, written: int) -> None:
+        """Keep what follows octet ``written``, the line that was cut there in whole (L3)."""
+        start = data.rfind(b"\n", 0, written) + 1
+        rest = data[start:]
+        self._lines = [rest] if start == written else [b"\n" + rest]
+        self._size = len(self._lines[0])
+
+    def _open(self) -> None:
+        """Open the file, or open it again if its name now leads elsewhere; asks once a second."""
+        now = time.monotonic()
+        if self._fd >= 0 and now - self._checked < 1.0:
+            return
+        self._checked = now
+        if self._fd >= 0:
+            try:
+                if os.path.samestat(os.stat(self.path), os.fstat(self._fd)):
+                    return
+            except FileNotFoundError:
+                pass
+            self.close()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            self._fd = os.open(self.path, flags, 0o640)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(self.path), exist_ok=True)
+            self._fd = os.open(self.path, flags, 0o640)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Log:
+    """The log of one process; every method is one event of mta-log(5)."""
+
+    def __init__(
+        self,
+        directory: str,
+        formats: tuple[str, ...],
+        program: str,
+        *,
+        file: str = "",
+        level: int = DEFAULT_LEVEL,
+        hostname: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Log as ``program`` into ``directory`` in ``formats`` (of FORMATS).
+
+        ``file`` replaces the name of the text log (deliver -L); ``level`` bounds the
+        text log only (deliver -V), the JSON log always has every event.
+        Raises ConfigError for a format this version does not write.
+        """
+        for name in formats:
+            if name not in FORMATS:
+                raise ConfigError(f"log format {name}: this version writes {', '.join(FORMATS)}")
+        self._text = self._json = None
+        if "postfix" in formats or file:
+            self._text = _LogFile(os.path.join(directory, file or TEXT_FILE))
+        if "json" in formats:
+            self._json = _LogFile(os.path.join(directory, EVENTS_FILE))
+        self._files = [f for f in (self._text, self._json) if f is not None]
+        self._program = program
+        self._level = level
+        self._hostname = hostname or os.uname().nodename.split(".")[0] or "localhost"
+        self._pid = os.getpid()
+        self._who = _encode({"process": program, "pid": self._pid})[1:-1] + ","
+        self._clock = clock
+        self._flushed = 0.0
+        self._second = -1
+        self._classic = self._iso = ""
+
+    def queued(
+        self, id: str, reverse_path: ReversePath, size: int, recipients: int, origin: str
+    ) -> None:
+        """A message of ``size`` octets entered the queues."""
+        fields = {"id": id, "from": str(reverse_path), "size": size, "recipients": recipients}
+        self._event("queued", {**fields, "origin": origin})
+
+    def attempt(  # noqa: PLR0917  every field of the line is an argument
+        self,
+        id: str,
+        queue: str,
+        channel: str,
+        program: str,
+        recipient: Recipient,
+        host: Host,
+        relay: str,
+        arrived: float,
+        started: float,
+        now: float,
+        state: State,
+        outcome: Outcome,
+    ) -> None:
+        """A delivery to ``recipient`` was tried from ``started`` to ``now``; it is now ``state``.
+
+        ``relay`` is who answered, as "mx.example[192.0.2.1]:25"; "" if nobody did.
+        """
+        reply = outcome.reply
+        waited, took = max(0.0, started - arrived), max(0.0, now - started)
+        fields: dict[str, Any] = {"id": id, "queue": queue, "channel": channel, "program": program}
+        fields.update(recipient=recipient.index, to=str(recipient.mailbox))
+        if recipient.action:
+            fields["action"] = recipient.action
+        if recipient.original is not None:
+            fields["original"] = str(recipient.original)
+        fields.update(
+            host=host,
+            relay=relay,
+            delay=round(max(0.0, now - arrived), 3),
+            delays=(0, round(waited, 3), 0, round(took, 3)),
+            state=state,
+            code=reply.code,
+            status=reply.status,
+            text=reply.text,
+            scope=outcome.scope,
+        )
+        self._event("attempt", fields, now)
+
+    def removed(self, id: str) -> None:
+        """The last job of a message is finished, and the message gone."""
+        self._event("removed", {"id": id})
+
+    def notified(self, id: str, dsn_id: str, reverse_path: ReversePath) -> None:
+        """A DSN about ``id`` was accepted as message ``dsn_id`` to ``reverse_path``."""
+        self._event("notified", {"id": id, "dsn": dsn_id, "to": str(reverse_path)})
+
+    def dead_host(self, channel: str, host: Host, outcome: Outcome, until: float) -> None:
+        """``host`` refused to talk, and is left alone until ``until``."""
+        reply = outcome.reply
+        fields = {"channel": channel, "host": host, "until": _iso(until)}
+        said = {"code": reply.code, "status": reply.status, "text": reply.text}
+        self._event("dead_host", {**fields, **said})
+
+    def revived(self, channel: str, host: Host) -> None:
+        """A dead host answered."""
+        self._event("revived", {"channel": channel, "host": host})
+
+    def program_started(self, channel: str, pid: int) -> None:
+        """A channel program was started."""
+        self._event("program_started", {"channel": channel, "child": pid})
+
+    def program_ended(self, channel: str, pid: int, status: int) -> None:
+        """A channel program ended with ``status``: as in subprocess, -9 is signal 9."""
+        self._event("program_ended", {"channel": channel, "child": pid, "exit": status})
+
+    def started(self, program: str, arguments: Sequence[str]) -> None:
+        """The process began its work."""
+        self._event("started", {"command": program, "arguments": list(arguments)})
+
+    def stopped(self, program: str) -> None:
+        """The process ended its work in good order."""
+        self._event("stopped", {"command": program})
+
+    def warning(self, text: str) -> None:
+        """Something a person should know."""
+        self._event("warning", {"text": text})
+
+    def flush(self) -> None:
+        """Write every buffered line."""
+        for file in self._files:
+            if file.flush() and file.lost:
+                lines, file.lost = file.lost, 0
+                self._event("lost", {"lines": lines, "reason": file.reason})
+                file.flush()
+
+    def maybe_flush(self, now: float) -> None:
+        """Write every buffered line if the last time was a second ago (any clock, one clock)."""
+        if not 0.0 <= now - self._flushed < 1.0:
+            self._flushed = now
+            self.flush()
+
+    def close(self) -> None:
+        """Write every buffered line and close the files; a later event opens them again."""
+        self.flush()
+        for file in self._files:
+            file.close()
+
+    def _event(self, name: str, fields: dict[str, Any], now: float | None = None) -> None:
+        now = self._clock() if now is None else now
+        if int(now) != self._second:
+            self._stamp(int(now))
+        full = False
+        if self._json is not None:
+            head = f'{{"time":"{self._iso}.{int(now % 1 * 1000):03d}Z","event":"{name}",{self._who}'
+            full = self._json.add(head + _encode(fields)[1:])
+        if self._text is not None:
+            level, lines = TEXT[name]
+            if level <= self._level:
+                for service, text in lines(fields):
+                    tag = f"{SYSLOG_NAME}/{service or self._program}[{self._pid}]"
+                    line = f"{self._classic} {self._hostname} {tag}: {text}"
+                    full = self._text.add(printable(line)) or full
+        if full:
+            self.flush()
+
+    def _stamp(self, second: int) -> None:
+        """Make both time stamps of ``second``, once for all the events in it."""
+        local, self._second = time.localtime(second), second
+        clock = f"{local.tm_hour:02}:{local.tm_min:02}:{local.tm_sec:02}"
+        self._classic = f"{_MONTHS[local.tm_mon - 1]} {local.tm_mday:2} {clock}"
+        self._iso = _iso(second)[:-1]
+
+
+def _iso(when: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(when))

@@ -1,0 +1,124 @@
+"""What a log line says: one event, its fields, and the text that Postfix's readers understand.
+
+An event is a name and a mapping of fields.  The JSON log writes the mapping as
+it is; the text log writes what ``TEXT`` makes of it, in the words that
+pflogsumm and logwatch count by.  A line of either log is an interface: each
+event has an entry in mta-log(5) and a golden test.
+
+Source   Postfix's own lines, as pflogsumm 1.1.5 and logwatch 7.7 take them
+         apart: ``NAME/SERVICE[PID]: ID: to=<…>, relay=…, delay=…, delays=a/b/c/d,
+         dsn=…, status=sent|deferred|bounced (…)``; size in a ``qmgr`` line.
+         Both take the classic time stamp, logwatch no other.
+Units    Times are seconds; ``delay`` runs from arrival to the end of the attempt.
+
+Invariants, each a property in tests/machine/test_logline.py
+    G1   A text line is one line: no control character and no other sign that
+         cannot be printed is in it, whatever the fields hold.
+    G2   An address cannot end its own ``<…>``: no ``<`` or ``>`` inside.
+"""
+
+from __future__ import annotations
+
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    Fields = Mapping[str, Any]
+
+__all__ = ["DEFAULT_LEVEL", "LEVELS", "SYSLOG_NAME", "TEXT", "printable", "seconds"]
+
+SYSLOG_NAME = "posthouse"
+
+# MMDF's levels, from the fewest lines to the most; deliver's -V takes the names.
+LEVELS = ("FAT", "TMP", "GEN", "BST", "FST", "PTR", "BTR", "FTR")
+DEFAULT_LEVEL = LEVELS.index("FST")
+_TMP, _GEN, _BST, _FST = 1, 2, 3, 4
+
+_STATUS = {"delivered": "sent", "deferred": "deferred", "failed": "bounced"}
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with "?" for each character that would break or colour a line."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def seconds(delay: float) -> str:
+    """Return ``delay`` as Postfix writes it, two figures: 0, 0.05, 0.31, 4.2, 37, 86400."""
+    if delay >= 10:
+        return f"{delay:.0f}"
+    text = f"{delay:.1f}" if delay >= 1 else f"{delay:.2f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _address(text: object) -> str:
+    return str(text).replace("<", "?").replace(">", "?")
+
+
+def _queued(e: Fields) -> tuple[tuple[str, str], ...]:
+    """Two lines: who brought it (pflogsumm's "received"), and the queue manager's."""
+    sender, origin = _address(e["from"]), e["origin"]
+    size = (
+        "qmgr",
+        f"{e['id']}: from=<{sender}>, size={e['size']}, nrcpt={e['recipients']} (queue active)",
+    )
+    if origin == "dsn":  # our own words: pflogsumm would count them as mail received
+        return (size,)
+    if origin.startswith("client="):
+        return (("smtpd", f"{e['id']}: {origin}"), size)
+    uid = origin if origin.startswith("uid=") else "uid=-"
+    return (("pickup", f"{e['id']}: {uid.split(' ')[0]} from=<{sender}>"), size)
+
+
+def _attempt(e: Fields) -> tuple[tuple[str, str], ...]:
+    original = f"orig_to=<{_address(e['original'])}>, " if "original" in e else ""
+    relay = e["relay"].replace(",", "?") or "none"
+    delays = "/".join([seconds(d) for d in e["delays"]])
+    text = (
+        f"{e['id']}: to=<{_address(e['to'])}>, {original}relay={relay}, "
+        f"delay={seconds(e['delay'])}, delays={delays}, dsn={e['status']}, "
+        f"status={_STATUS[e['state']]} ({e['code']} {e['status']} {e['text']})"
+    )
+    return ((e["program"].rsplit("/", 1)[-1], text),)
+
+
+def _notified(e: Fields) -> tuple[tuple[str, str], ...]:
+    return (("bounce", f"{e['id']}: sender non-delivery notification: {e['dsn']}"),)
+
+
+def _dead_host(e: Fields) -> tuple[tuple[str, str], ...]:
+    said = f"({e['code']} {e['status']} {e['text']})"
+    return (("", f"dead host {e['host']} on channel {e['channel']} until {e['until']} {said}"),)
+
+
+def _program_ended(e: Fields) -> tuple[tuple[str, str], ...]:
+    return (("", f"channel program of {e['channel']} ended: pid {e['child']}, {_how(e['exit'])}"),)
+
+
+def _how(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+
+# event → (the level it is written at, fields → its lines, each a service and a text;
+# service "" is the process that writes the log).
+TEXT: dict[str, tuple[int, Callable[[Fields], tuple[tuple[str, str], ...]]]] = {
+    "queued": (_BST, _queued),
+    "attempt": (_BST, _attempt),
+    "removed": (_FST, lambda e: (("qmgr", f"{e['id']}: removed"),)),
+    "notified": (_BST, _notified),
+    "dead_host": (_GEN, _dead_host),
+    "revived": (
+        _GEN,
+        lambda e: (("", f"host {e['host']} on channel {e['channel']} answers again"),),
+    ),
+    "program_started": (
+        _FST,
+        lambda e: (("", f"channel program of {e['channel']} started: pid {e['child']}"),),
+    ),
+    "program_ended": (_GEN, _program_ended),
+    "started": (_GEN, lambda e: (("", f"started: {' '.join([e['command'], *e['arguments']])}"),)),
+    "stopped": (_GEN, lambda e: (("", f"stopped: {e['command']}"),)),
+    "warning": (_TMP, lambda e: (("", f"warning: {e['text']}"),)),
+    "lost": (_TMP, lambda e: (("", f"warning: {e['lines']} log lines lost: {e['reason']}"),)),
+}

@@ -1,0 +1,364 @@
+"""The log: a golden line of each format for each event, rotation, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mta.errors import ConfigError
+from mta.machine import log as log_module
+from mta.machine.log import Log, _LogFile
+from mta.machine.logline import LEVELS, TEXT
+from mta.types import NULL_PATH, Mailbox, Outcome, Recipient, Reply
+
+NOON = 1_795_348_800.25  # 2026-11-22T12:00:00.25Z
+ALICE = Mailbox("alice", "example.test")
+BOB = Mailbox("bob", "example.org")
+SENT = Outcome(Reply(250, "2.0.0", "Ok: queued as 4K"))
+BUSY = Outcome(Reply(451, "4.4.1", "connect to mx.example.org: Connection refused"), "host")
+GONE = Outcome(Reply(550, "5.1.1", "no such user"))
+ID = "3XK7Q0ZJ1B"
+
+
+def attempt(log: Log, state: str, outcome: Outcome, relay: str, **changes: object) -> None:
+    fields: dict[str, object] = {
+        "id": ID,
+        "queue": "smtp",
+        "channel": "smtp",
+        "program": "smtp",
+        "recipient": Recipient(0, BOB),
+        "host": "example.org",
+        "relay": relay,
+        "arrived": NOON - 4.2,
+        "started": NOON - 0.31,
+        "now": NOON,
+    }
+    log.attempt(**{**fields, **changes}, state=state, outcome=outcome)  # type: ignore[arg-type]
+
+
+HEAD = '{"time":"2026-11-22T12:00:00.250Z","event":"EVENT","process":"deliver","pid":PID,'
+ATTEMPT = f'"id":"{ID}","queue":"smtp","channel":"smtp","program":"smtp","recipient":0,'
+QMGR = f"posthouse/qmgr[PID]: {ID}"
+
+# event, how it comes about, lines of mail.log after "host ", line of events.jsonl after HEAD
+GOLDEN = [
+    (
+        "queued",
+        lambda log: log.queued(ID, ALICE, 1234, 2, "uid=1000"),
+        [
+            f"posthouse/pickup[PID]: {ID}: uid=1000 from=<alice@example.test>",
+            f"{QMGR}: from=<alice@example.test>, size=1234, nrcpt=2 (queue active)",
+        ],
+        f'"id":"{ID}","from":"alice@example.test","size":1234,"recipients":2,"origin":"uid=1000"}}',
+    ),
+    (
+        "queued",
+        lambda log: log.queued(ID, NULL_PATH, 99, 1, "dsn"),
+        [f"posthouse/qmgr[PID]: {ID}: from=<>, size=99, nrcpt=1 (queue active)"],
+        f'"id":"{ID}","from":"","size":99,"recipients":1,"origin":"dsn"}}',
+    ),
+    (
+        "queued",
+        lambda log: log.queued(ID, ALICE, 99, 1, "client=mx.example.org[192.0.2.7]"),
+        [
+            f"posthouse/smtpd[PID]: {ID}: client=mx.example.org[192.0.2.7]",
+            f"{QMGR}: from=<alice@example.test>, size=99, nrcpt=1 (queue active)",
+        ],
+        (
+            f'"id":"{ID}","from":"alice@example.test","size":99,"recipients":1,'
+            '"origin":"client=mx.example.org[192.0.2.7]"}'
+        ),
+    ),
+    (
+        "attempt",
+        lambda log: attempt(log, "delivered", SENT, "mx.example.org[192.0.2.1]:25"),
+        [
+            (
+                f"posthouse/smtp[PID]: {ID}: to=<bob@example.org>, "
+                "relay=mx.example.org[192.0.2.1]:25, delay=4.2, delays=0/3.9/0/0.31, dsn=2.0.0, "
+                "status=sent (250 2.0.0 Ok: queued as 4K)"
+            )
+        ],
+        (
+            f'{ATTEMPT}"to":"bob@example.org","host":"example.org",'
+            '"relay":"mx.example.org[192.0.2.1]:25","delay":4.2,"delays":[0,3.89,0,0.31],'
+            '"state":"delivered","code":250,"status":"2.0.0","text":"Ok: queued as 4K",'
+            '"scope":"recipient"}'
+        ),
+    ),
+    (
+        "attempt",
+        lambda log: attempt(log, "deferred", BUSY, ""),
+        [
+            (
+                f"posthouse/smtp[PID]: {ID}: to=<bob@example.org>, relay=none, delay=4.2, "
+                "delays=0/3.9/0/0.31, dsn=4.4.1, status=deferred "
+                "(451 4.4.1 connect to mx.example.org: Connection refused)"
+            )
+        ],
+        (
+            f'{ATTEMPT}"to":"bob@example.org","host":"example.org","relay":"","delay":4.2,'
+            '"delays":[0,3.89,0,0.31],"state":"deferred","code":451,"status":"4.4.1",'
+            '"text":"connect to mx.example.org: Connection refused","scope":"host"}'
+        ),
+    ),
+    (
+        "attempt",
+        lambda log: attempt(
+            log,
+            "failed",
+            GONE,
+            "local",
+            program="/usr/lib/mta/drop",
+            recipient=Recipient(3, BOB, "|/bin/vacation", ALICE),
+        ),
+        [
+            (
+                f"posthouse/drop[PID]: {ID}: to=<bob@example.org>, orig_to=<alice@example.test>, "
+                "relay=local, delay=4.2, delays=0/3.9/0/0.31, dsn=5.1.1, "
+                "status=bounced (550 5.1.1 no such user)"
+            )
+        ],
+        (
+            f'"id":"{ID}","queue":"smtp","channel":"smtp","program":"/usr/lib/mta/drop","recipient":3,'
+            '"to":"bob@example.org","action":"|/bin/vacation","original":"alice@example.test",'
+            '"host":"example.org","relay":"local","delay":4.2,"delays":[0,3.89,0,0.31],'
+            '"state":"failed","code":550,"status":"5.1.1","text":"no such user",'
+            '"scope":"recipient"}'
+        ),
+    ),
+    (
+        "removed",
+        lambda log: log.removed(ID),
+        [f"posthouse/qmgr[PID]: {ID}: removed"],
+        f'"id":"{ID}"}}',
+    ),
+    (
+        "notified",
+        lambda log: log.notified(ID, "3XK7Q0ZJ2C", ALICE),
+        [f"posthouse/bounce[PID]: {ID}: sender non-delivery notification: 3XK7Q0ZJ2C"],
+        f'"id":"{ID}","dsn":"3XK7Q0ZJ2C","to":"alice@example.test"}}',
+    ),
+    (
+        "dead_host",
+        lambda log: log.dead_host("smtp", "example.org", BUSY, NOON + 900),
+        [
+            (
+                "posthouse/deliver[PID]: dead host example.org on channel smtp until "
+                "2026-11-22T12:15:00Z (451 4.4.1 connect to mx.example.org: Connection refused)"
+            )
+        ],
+        (
+            '"channel":"smtp","host":"example.org","until":"2026-11-22T12:15:00Z","code":451,'
+            '"status":"4.4.1","text":"connect to mx.example.org: Connection refused"}'
+        ),
+    ),
+    (
+        "revived",
+        lambda log: log.revived("smtp", "example.org"),
+        ["posthouse/deliver[PID]: host example.org on channel smtp answers again"],
+        '"channel":"smtp","host":"example.org"}',
+    ),
+    (
+        "program_started",
+        lambda log: log.program_started("smtp", 4711),
+        ["posthouse/deliver[PID]: channel program of smtp started: pid 4711"],
+        '"channel":"smtp","child":4711}',
+    ),
+    (
+        "program_ended",
+        lambda log: log.program_ended("smtp", 4711, -9),
+        ["posthouse/deliver[PID]: channel program of smtp ended: pid 4711, signal 9"],
+        '"channel":"smtp","child":4711,"exit":-9}',
+    ),
+    (
+        "started",
+        lambda log: log.started("deliver", ["-b", "-csmtp"]),
+        ["posthouse/deliver[PID]: started: deliver -b -csmtp"],
+        '"command":"deliver","arguments":["-b","-csmtp"]}',
+    ),
+    (
+        "stopped",
+        lambda log: log.stopped("deliver"),
+        ["posthouse/deliver[PID]: stopped: deliver"],
+        '"command":"deliver"}',
+    ),
+    (
+        "warning",
+        lambda log: log.warning("spool is nearly full"),
+        ["posthouse/deliver[PID]: warning: spool is nearly full"],
+        '"text":"spool is nearly full"}',
+    ),
+]
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def new_log(directory: Path, **options: object) -> Log:
+    settings = {"hostname": "host", "clock": lambda: NOON, **options}
+    return Log(str(directory), ("postfix", "json"), "deliver", **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("utc")
+@pytest.mark.parametrize(("event", "act", "text", "record"), GOLDEN)
+def test_golden_line(event, act, text, record, tmp_path: Path) -> None:
+    log = new_log(tmp_path, level=LEVELS.index("FTR"))
+    act(log)
+    log.flush()
+    pid = str(os.getpid())
+    expected = [f"Nov 22 12:00:00 host {line.replace('PID', pid)}" for line in text]
+    assert (tmp_path / "mail.log").read_text().splitlines() == expected
+    head = HEAD.replace("EVENT", event).replace("PID", pid)
+    assert (tmp_path / "events.jsonl").read_text() == head + record + "\n"
+
+
+def test_every_event_has_a_golden_line() -> None:
+    assert {event for event, *_ in GOLDEN} == set(TEXT) - {"lost"}  # lost: the full disk, below
+
+
+def test_every_event_is_a_method_and_every_method_an_event() -> None:
+    public = {n for n, _ in inspect.getmembers(Log, inspect.isfunction) if not n.startswith("_")}
+    assert public - {"flush", "maybe_flush", "close"} == set(TEXT) - {"lost"}
+
+
+def test_a_day_below_ten_is_padded_with_a_space(tmp_path: Path, utc: None) -> None:
+    log = new_log(tmp_path, clock=lambda: NOON - 20 * 86400)
+    log.removed(ID)
+    log.flush()
+    assert (tmp_path / "mail.log").read_text().startswith("Nov  2 12:00:00 host ")
+
+
+def test_level_bounds_the_text_log_only(tmp_path: Path) -> None:
+    log = new_log(tmp_path, level=LEVELS.index("TMP"))
+    log.removed(ID)
+    log.warning("seen")
+    log.flush()
+    assert len((tmp_path / "mail.log").read_text().splitlines()) == 1
+    assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 2
+
+
+def test_file_renames_the_text_log(tmp_path: Path) -> None:
+    log = Log(str(tmp_path), ("json",), "deliver", file="ucl.log")
+    log.removed(ID)
+    log.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["events.jsonl", "ucl.log"]
+
+
+def test_an_unknown_format_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="exim"):
+        Log(str(tmp_path), ("postfix", "exim"), "deliver")
+
+
+def test_nothing_is_written_before_a_flush_and_64_kib_flush_themselves(tmp_path: Path) -> None:
+    log = new_log(tmp_path)
+    log.removed(ID)
+    assert not (tmp_path / "mail.log").exists()
+    for _ in range(70):
+        log.warning("x" * 1000)
+    assert (tmp_path / "events.jsonl").stat().st_size >= 64 * 1024
+
+
+def test_maybe_flush_writes_once_a_second(tmp_path: Path) -> None:
+    log = new_log(tmp_path)
+    log.removed(ID)
+    log.maybe_flush(100.0)
+    log.removed(ID)
+    log.maybe_flush(100.9)
+    assert len((tmp_path / "mail.log").read_text().splitlines()) == 1
+    log.maybe_flush(101.0)
+    assert len((tmp_path / "mail.log").read_text().splitlines()) == 2
+
+
+def test_l2_a_renamed_file_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(log_module.time, "monotonic", lambda: now[0])
+    log = new_log(tmp_path)
+    log.removed("A")
+    log.flush()
+    (tmp_path / "mail.log").rename(tmp_path / "mail.log.1")
+    now[0] += 1.0
+    log.removed("B")
+    log.flush()
+    assert "A: removed" in (tmp_path / "mail.log.1").read_text()
+    assert "B: removed" in (tmp_path / "mail.log").read_text()
+
+
+class Disk:
+    """A disk of ``room`` octets behind os.write."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def write(self, fd: int, data: bytes) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        part = data[: self.room]
+        self.room -= len(part)
+        return os.write(fd, part)
+
+
+@given(
+    lines=st.lists(st.text("abc", min_size=1, max_size=9), min_size=1, max_size=20),
+    rooms=st.lists(st.integers(0, 40), max_size=10),
+)
+@settings(deadline=None)
+def test_l3_a_cut_line_is_written_again_whole(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[str], rooms: list[int]
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "f"
+    disk = Disk(0)
+    file = _LogFile(str(path), disk.write)
+    rooms.append(10_000)  # at last there is room
+    for number, line in enumerate(lines):
+        file.add(f"{number}:{line};")
+        disk.room = rooms[number % len(rooms)]
+        file.flush()
+    disk.room = 10_000
+    assert file.flush()
+    file.close()
+    whole = [w for w in path.read_text().split("\n") if w.endswith(";")]
+    # cut just before its newline, a line stands twice: better than joined to a neighbour's
+    assert list(dict.fromkeys(whole)) == [f"{number}:{line};" for number, line in enumerate(lines)]
+
+
+def test_l1_a_full_disk_loses_lines_counts_them_and_says_so(tmp_path: Path) -> None:
+    log = new_log(tmp_path)
+    disks = [Disk(0) for _ in log._files]
+    for file, disk in zip(log._files, disks, strict=True):
+        file._write = disk.write
+    for number in range(2000):
+        log.warning(f"{number} " + "x" * 1000)
+    log.flush()
+    assert log._files[0].lost > 0
+    for disk in disks:
+        disk.room = 10**9
+    log.flush()
+    text = (tmp_path / "mail.log").read_text().splitlines()
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    told = [e for e in events if e["event"] == "lost"]
+    assert told and told[0]["lines"] > 0 and told[0]["reason"] == "No space left on device"
+    assert sum(e["event"] == "warning" for e in events) + told[-1]["lines"] == 2000
+    assert any("log lines lost: No space left on device" in line for line in text)
+
+
+def test_l1_a_directory_that_cannot_be_made_does_not_raise(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    log = new_log(tmp_path / "file" / "log")
+    log.removed(ID)
+    log.flush()
+    log.close()

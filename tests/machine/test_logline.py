@@ -1,0 +1,55 @@
+"""The text of a line: one line whatever the fields hold, Postfix's figures."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mta.machine.logline import LEVELS, TEXT, printable, seconds
+
+ANY = st.text(max_size=30)
+
+
+@given(ANY)
+def test_g1_a_line_has_no_control_character(text: str) -> None:
+    line = printable(text)
+    assert line.isprintable()
+    assert len(line) == len(text)
+    assert all(a in (b, "?") for a, b in zip(line, text, strict=True))
+
+
+@given(sender=ANY, to=ANY, original=ANY)
+def test_g2_an_address_cannot_end_its_brackets(sender: str, to: str, original: str) -> None:
+    queued = {"id": "X", "from": sender, "size": 1, "recipients": 1, "origin": "uid=0"}
+    attempt = {
+        "id": "X", "program": "smtp", "to": to, "original": original, "relay": "", "delay": 0,
+        "delays": (0, 0, 0, 0), "state": "delivered", "code": 250, "status": "2.0.0", "text": "ok",
+    }  # fmt: skip
+    lines = [*TEXT["queued"][1](queued), *TEXT["attempt"][1](attempt)]
+    assert [text.count("<") for _, text in lines] == [1, 1, 2]
+    assert [text.count(">") for _, text in lines] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("delay", "text"),
+    [
+        (0, "0"),
+        (0.004, "0"),
+        (0.05, "0.05"),
+        (0.314, "0.31"),
+        (0.5, "0.5"),
+        (1, "1"),
+        (4.21, "4.2"),
+        (10, "10"),
+        (37.4, "37"),
+        (600, "600"),
+        (86400, "86400"),
+    ],
+)
+def test_seconds_are_written_as_postfix_does(delay: float, text: str) -> None:
+    assert seconds(delay) == text
+
+
+def test_levels_of_events_are_levels() -> None:
+    assert all(0 <= level < len(LEVELS) for level, _ in TEXT.values())
