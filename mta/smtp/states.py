@@ -1,0 +1,118 @@
+"""States: what a session may do next, as one literal table.
+
+A state is named for the reply that is due.  With PIPELINING the commands of a
+transaction go out together, but their replies are due in the same order, so
+one table serves both ways of sending.
+
+Source   Sequence of commands: RFC 5321 s4.1.4 and s4.3.2.  EHLO, then HELO:
+         s3.2 and s4.1.1.1.  Time limits: s4.5.3.2.1 to s4.5.3.2.6.
+Units    LIMITS are seconds.
+
+Room is left for STARTTLS and AUTH: each is a state of its own between EHLO
+and READY, with rows here; server.py takes its rows from the same sequence.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BANNER",
+    "BODY",
+    "CLOSED",
+    "CONNECT",
+    "DATA",
+    "EHLO",
+    "FINAL",
+    "HELO",
+    "LIMITS",
+    "MAIL",
+    "QUIT",
+    "RCPT",
+    "READY",
+    "RSET",
+    "STATES",
+    "TRANSITIONS",
+    "State",
+]
+
+State = str
+
+CONNECT: State = "connect"  # no octet has come or gone
+BANNER: State = "banner"
+EHLO: State = "ehlo"
+HELO: State = "helo"
+READY: State = "ready"  # nothing is due; a transaction may begin
+MAIL: State = "mail"
+RCPT: State = "rcpt"
+DATA: State = "data"
+BODY: State = "body"  # 354 has come; nothing is due until the final dot is sent
+FINAL: State = "final"
+RSET: State = "rset"
+QUIT: State = "quit"
+CLOSED: State = "closed"
+
+STATES = (
+    CONNECT,
+    BANNER,
+    EHLO,
+    HELO,
+    READY,
+    MAIL,
+    RCPT,
+    DATA,
+    BODY,
+    FINAL,
+    RSET,
+    QUIT,
+    CLOSED,
+)
+
+# (the reply that is due, its first digit) → what is due next.  A pair that is
+# not here is a protocol error.  RCPT repeats until every recipient has its
+# reply.  421 closes from any state, due or not (RFC 5321 s3.8).
+TRANSITIONS: dict[tuple[State, int], State] = {
+    (BANNER, 2): EHLO,
+    (BANNER, 4): CLOSED,
+    (BANNER, 5): CLOSED,
+    (EHLO, 2): READY,
+    (EHLO, 4): CLOSED,
+    (EHLO, 5): HELO,
+    (HELO, 2): READY,
+    (HELO, 4): CLOSED,
+    (HELO, 5): CLOSED,
+    (MAIL, 2): RCPT,
+    (MAIL, 4): RSET,
+    (MAIL, 5): RSET,
+    (RCPT, 2): DATA,
+    (RCPT, 4): DATA,
+    (RCPT, 5): DATA,
+    (DATA, 3): BODY,
+    (DATA, 4): RSET,
+    (DATA, 5): RSET,
+    (FINAL, 2): READY,
+    (FINAL, 4): READY,
+    (FINAL, 5): READY,
+    (RSET, 2): READY,
+    (RSET, 4): CLOSED,
+    (RSET, 5): CLOSED,
+    (QUIT, 2): CLOSED,
+    (QUIT, 4): CLOSED,
+    (QUIT, 5): CLOSED,
+}
+
+# How long a client waits in each state.  READY is how long we keep an idle
+# connection for the next message; BODY is for each block that the server takes.
+LIMITS: dict[State, float] = {
+    CONNECT: 30.0,
+    BANNER: 300.0,
+    EHLO: 300.0,
+    HELO: 300.0,
+    READY: 5.0,
+    MAIL: 300.0,
+    RCPT: 300.0,
+    DATA: 120.0,
+    BODY: 180.0,
+    FINAL: 600.0,
+    RSET: 60.0,
+    QUIT: 5.0,
+    CLOSED: 5.0,
+}
