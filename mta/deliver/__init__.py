@@ -1,0 +1,1 @@
+"""deliver: takes jobs from the queues to the channel programs, and settles them."""

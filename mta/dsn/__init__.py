@@ -1,0 +1,1 @@
+"""Delivery status notifications: what the author of undelivered mail is told."""

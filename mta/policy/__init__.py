@@ -1,0 +1,1 @@
+"""Decisions: values and ``now`` in, values out."""
