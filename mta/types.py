@@ -57,7 +57,8 @@ DELIVERED: State = "delivered"
 FAILED: State = "failed"
 FINAL = (DELIVERED, FAILED)
 
-_ATEXT = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~.")
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_ATEXT = frozenset(_LETTERS + _LETTERS.upper() + "0123456789!#$%&'*+-/=?^_`{|}~.")
 
 
 @frozen

@@ -54,7 +54,8 @@ def frozen(cls: type[T]) -> type[T]:
     space = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
     defaults = {n: space.pop(n) for n in names if n in space}
     space.update(__slots__=names, __match_args__=names, __setattr__=_refuse, __delattr__=_refuse)
-    made: Any = type(cls)(cls.__name__, cls.__bases__, space)
+    kind: Any = type(cls)
+    made = kind(cls.__name__, cls.__bases__, space)
     made.__init__ = _initializer(names, [vars(made)[n].__set__ for n in names], defaults)
 
     def key(value: Any) -> tuple[Any, ...]:

@@ -1,0 +1,126 @@
+"""The intake daemon: follows the journal for all delivers of a spool.
+
+A ``deliver -b`` that finds the intake lock free starts it, and passes the
+locked descriptor on: the lock lives exactly as long as this process.  It ends
+with the deliver that started it; another deliver then starts the next.
+
+    python -m mta.intake --config FILE --lock-fd N --parent PID
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+
+from mta.config.load import load_config
+from mta.errors import PosthouseError, SpoolError, exit_code
+from mta.machine.log import Log
+from mta.machine.process import die_with_parent, set_title
+from mta.machine.wake import Bell, Ear
+from mta.spool.entry import Entry
+from mta.spool.intake import Intake
+from mta.spool.journal import Synced
+from mta.spool.layout import JobName
+from mta.spool.spool import Spool
+
+__all__ = ["main"]
+
+SURVEY = 1.0  # seconds between looks at the journal that no wake-up asked for
+RETRY = 0.02  # seconds until a deliver that could not listen is told again
+PAUSE = 5.0  # seconds of rest after the disk failed
+
+
+class Daemon:
+    """One intake; run() returns when it is told to stop."""
+
+    def __init__(self, spool: Spool, runtime: str, log: Log) -> None:
+        """Serve ``spool``; wake delivers through ``runtime``."""
+        self._log = log
+        self._ear = Ear(runtime, "intake")
+        self._bell = Bell(runtime)
+        self._intake = Intake(spool, self._ring, self._queued)
+        self._taken = 0
+
+    def _ring(self, names: list[JobName]) -> None:
+        queues: dict[str, list[str]] = {}
+        for name in names:
+            queues.setdefault(name.queue, []).append(name.file)
+        for queue, files in queues.items():
+            self._bell.ring(queue, files)
+
+    def _queued(self, entry: Entry) -> None:
+        envelope = entry.envelope
+        self._log.queued(
+            envelope.id,
+            envelope.reverse_path,
+            envelope.size,
+            envelope.recipients,
+            envelope.origin,
+        )
+
+    def run(self, stopping: list[int]) -> None:
+        """Take in what comes until ``stopping`` holds a signal."""
+        surveyed = 0.0
+        while not stopping:
+            now = time.monotonic()
+            survey = now - surveyed >= SURVEY
+            try:
+                self._taken += self._intake.step(survey=survey)
+                if survey:
+                    self._intake.checkpoint()
+                    surveyed = now
+                    set_title(f"intake: {self._taken} messages taken in")
+                pause = RETRY if self._bell.pending else max(0.0, surveyed + SURVEY - now)
+            except SpoolError as error:
+                self._log.warning(str(error))
+                pause = PAUSE
+            self._bell.retry()
+            self._log.maybe_flush(now)
+            self._wait(pause)
+
+    def _wait(self, seconds: float) -> None:
+        try:
+            select.select([self._ear], [], [], seconds)
+        except InterruptedError:
+            return
+        for datagram in self._ear.read():
+            segment, _, offset = datagram.decode("ascii", "replace").partition(" ")
+            if offset.isdecimal():
+                self._intake.told(Synced(segment, int(offset)))
+
+    def close(self) -> None:
+        """End in order."""
+        self._ear.close()
+        self._intake.close()
+        self._log.flush()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the daemon; return an exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    options = dict(zip(words[::2], words[1::2], strict=False))
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, _: stopping.append(signum))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    die_with_parent(int(options.get("--parent", os.getppid())))
+    set_title("intake: starting")
+    try:
+        config = load_config(options.get("--config"))
+        lock = int(options["--lock-fd"])
+        os.set_inheritable(lock, False)
+        log = Log(config.log.dir, config.log.formats, "intake")
+        daemon = Daemon(Spool.open(config.spool), config.runtime, log)
+        daemon.run(stopping)
+        daemon.close()
+    except PosthouseError as error:
+        print(f"intake: {error}", file=sys.stderr)
+        return exit_code(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

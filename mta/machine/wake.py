@@ -1,0 +1,185 @@
+"""Wake-ups: Unix datagrams from writers to intake, and from intake to delivers.
+
+    RUNTIME/intake               "SEGMENT OFFSET": synced so far
+    RUNTIME/wake/QUEUE.PID       "HOUR/ID.N.HOST" lines: new jobs; "*": look for yourself
+
+A wake-up may be lost: then the next survey or sweep finds the work.  Nothing
+here waits, and nothing here fails a message.
+
+Units    A datagram is at most DATAGRAM octets.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Bell", "Ear", "wake_intake"]
+
+DATAGRAM = 1 << 14
+HELD = 20_000  # names kept for one deliver that does not listen just now; more become "*"
+EVERYTHING = b"*"
+
+
+def _address(runtime: str, name: str) -> tuple[str, int]:
+    """Return a path short enough for a Unix address, and a descriptor to close, or -1.
+
+    An address holds 107 octets; a longer path is reached through its directory.
+    """
+    path = f"{runtime}/{name}"
+    if len(os.fsencode(path)) <= 107:
+        return path, -1
+    directory, _, last = path.rpartition("/")
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return f"/proc/self/fd/{fd}/{last}", fd
+
+
+def _send(runtime: str, name: str, datagrams: Iterable[bytes]) -> int | None:
+    """Send what can be sent without waiting; return how many, None if nobody listens."""
+    sent = 0
+    try:
+        path, fd = _address(runtime, name)
+    except OSError:
+        return None
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK, 0)
+    try:
+        for data in datagrams:
+            sock.sendto(data, path)
+            sent += 1
+    except (BlockingIOError, InterruptedError):
+        pass
+    except OSError:
+        return None
+    finally:
+        sock.close()
+        if fd >= 0:
+            os.close(fd)
+    return sent
+
+
+def wake_intake(runtime: str, segment: str = "", offset: int = 0) -> bool:
+    """Tell intake that ``segment`` is synced up to ``offset``; False if none listens."""
+    return _send(runtime, "intake", [f"{segment} {offset}".encode()]) is not None
+
+
+class Ear:
+    """A socket that wake-ups come to; close() takes its name away."""
+
+    def __init__(self, runtime: str, name: str) -> None:
+        """Listen at RUNTIME/``name``; a socket of a dead process of that name is replaced."""
+        self._path = f"{runtime}/{name}"
+        os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            pass
+        kind = _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+        self._sock = _socket.socket(_socket.AF_UNIX, kind, 0)
+        address, fd = _address(runtime, name)
+        try:
+            self._sock.bind(address)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for."""
+        return self._sock.fileno()
+
+    def read(self, most: int = 1000) -> list[bytes]:
+        """Return the datagrams that have come, up to ``most``; none if there are none."""
+        came: list[bytes] = []
+        try:
+            while len(came) < most:
+                came.append(self._sock.recv(DATAGRAM))
+        except (BlockingIOError, InterruptedError):
+            pass
+        return came
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._sock.close()
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            pass
+
+
+class Bell:
+    """What intake rings to wake delivers; keeps what a busy deliver could not take yet."""
+
+    def __init__(self, runtime: str) -> None:
+        """Ring the delivers that listen below RUNTIME/wake."""
+        self._runtime = runtime
+        self._held: dict[str, list[str] | None] = {}  # ear -> names, or None for "look yourself"
+
+    def _ears(self) -> list[str]:
+        try:
+            return os.listdir(f"{self._runtime}/wake")
+        except FileNotFoundError:
+            return []
+
+    def ring(self, queue: str, files: list[str]) -> None:
+        """Tell every deliver of ``queue`` of its new jobs, "HOUR/ID.N.HOST" each."""
+        for ear in self._ears():
+            if ear.rpartition(".")[0] == queue:
+                held = self._held.setdefault(ear, [])
+                if held is not None:
+                    held += files
+                    if len(held) > HELD:
+                        self._held[ear] = None
+                self._send(ear)
+
+    @property
+    def pending(self) -> bool:
+        """Whether retry() has anything to do."""
+        return bool(self._held)
+
+    def retry(self) -> None:
+        """Tell again those who could not listen."""
+        for ear in list(self._held):
+            self._send(ear)
+
+    def _send(self, ear: str) -> None:
+        names = self._held[ear]
+        datagrams, counts = _datagrams(names)
+        sent = _send(self._runtime, f"wake/{ear}", datagrams)
+        if sent is None or sent == len(datagrams):
+            del self._held[ear]  # told all, or nobody there
+            if sent is None:
+                _remove_dead(f"{self._runtime}/wake/{ear}")
+        elif names is not None:
+            del names[: sum(counts[:sent])]
+
+
+def _datagrams(names: list[str] | None) -> tuple[list[bytes], list[int]]:
+    """Return ``names`` as datagrams, and how many names each holds."""
+    if names is None:
+        return [EVERYTHING], [0]
+    datagrams, counts, lines, octets = [], [], [], 0
+    for name in names:
+        line = name.encode("utf-8", "surrogateescape")
+        if octets + len(line) + 1 > DATAGRAM:
+            datagrams.append(b"\n".join(lines))
+            counts.append(len(lines))
+            lines, octets = [], 0
+        lines.append(line)
+        octets += len(line) + 1
+    datagrams.append(b"\n".join(lines))
+    counts.append(len(lines))
+    return datagrams, counts
+
+
+def _remove_dead(path: str) -> None:
+    """Remove the socket of a deliver that was killed: its name would cost every ring."""
+    pid = path.rpartition(".")[2]
+    if pid.isdecimal() and not os.path.exists(f"/proc/{pid}"):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass

@@ -1,0 +1,104 @@
+r"""Frames: the journal's records, which tell by themselves whether they are whole.
+
+    KIND LENGTH CHECKSUM\n DATA
+
+with one letter of kind, eight hexadecimal digits each of length (octets of
+DATA) and of a CRC-32 over kind, length and data.  A segment is one J frame
+(which names the segment), then messages: any number of B frames, the body in
+order, and one M frame that closes it.  Frames of two messages never
+interleave.
+
+The M frame is lines of words, then the files of the jobs as they will lie in
+the queue:
+
+    ID BODY-OCTETS BODY-CHECKSUM JOBS
+    FILE OCTETS          one a job: queue, hour and name; length of its file
+    (empty line) FILES
+
+Invariants, each a property in tests/spool/test_frames.py
+    F1   What frame() wrote, scan() reads back.
+    F2   Of a segment that was cut anywhere, scan() gives exactly the frames
+         that are whole, and never one that was not written.
+    F3   A changed octet ends the scan at or before its frame.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from mta.values import TYPE_CHECKING, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["BODY", "HEAD_OCTETS", "MESSAGE", "SEGMENT", "Closing", "Frame", "frame", "read_frame"]
+
+SEGMENT, BODY, MESSAGE = b"J", b"B", b"M"
+HEAD_OCTETS = 20
+FRAME_LIMIT = 1 << 26  # a longer length is no length: M frames of 100,000 jobs stay below
+
+
+@frozen
+class Frame:
+    """One whole frame; ``end`` is the offset in the segment where it ends."""
+
+    kind: bytes
+    data: bytes
+    end: int
+
+
+def frame(kind: bytes, data: bytes) -> bytes:
+    """Return ``data`` as a frame."""
+    head = b"%b %08X" % (kind, len(data))
+    return b"%b %08X\n%b" % (head, zlib.crc32(data, zlib.crc32(head)), data)
+
+
+def read_frame(read: Callable[[int, int], bytes], offset: int) -> Frame | None:
+    """Return the frame at ``offset``, or None if no whole one is there.
+
+    ``read(size, offset)`` gives the segment's octets, fewer only at its end.
+    """
+    head = read(HEAD_OCTETS, offset)
+    if len(head) < HEAD_OCTETS or head[1:2] != b" " or head[10:11] != b" " or head[19:] != b"\n":
+        return None
+    try:
+        length, checksum = int(head[2:10], 16), int(head[11:19], 16)
+    except ValueError:
+        return None
+    if length > FRAME_LIMIT:
+        return None
+    data = read(length, offset + HEAD_OCTETS)
+    if len(data) < length or zlib.crc32(data, zlib.crc32(head[:10])) != checksum:
+        return None
+    return Frame(head[:1], data, offset + HEAD_OCTETS + length)
+
+
+@frozen
+class Closing:
+    """What an M frame says: the body's length and checksum, and each job's file."""
+
+    id: str
+    size: int
+    checksum: int
+    files: tuple[tuple[str, bytes], ...]  # ("QUEUE/HOUR/ID.N.HOST", octets)
+
+    def encode(self) -> bytes:
+        """Return the data of the M frame."""
+        lines = [f"{self.id} {self.size} {self.checksum:08X} {len(self.files)}"]
+        lines += [f"{name} {len(octets)}" for name, octets in self.files]
+        return b"".join(["\n".join(lines).encode(), b"\n\n", *[f for _, f in self.files]])
+
+    @staticmethod
+    def decode(data: bytes) -> Closing:
+        """Read it back; ValueError if it is not one."""
+        head, _, rest = data.partition(b"\n\n")
+        first, *lines = head.decode().split("\n")
+        message_id, size, checksum, jobs = first.split(" ")
+        if len(lines) != int(jobs):
+            raise ValueError("an M frame whose jobs do not add up")
+        files, at = [], 0
+        for line in lines:
+            name, _, octets = line.rpartition(" ")
+            files.append((name, rest[at : at + int(octets)]))
+            at += int(octets)
+        return Closing(message_id, int(size), int(checksum, 16), tuple(files))

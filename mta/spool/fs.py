@@ -1,0 +1,114 @@
+"""The system calls that the spool makes, and no others, behind one small class.
+
+Tests put a disk in its place that forgets what was not synced
+(tests/spool/disk.py).  Paths are relative to the spool's root.
+
+Errors   OSError, as the system gives it: the rooms above decide what it means.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+__all__ = ["Fs"]
+
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+
+
+class Fs:
+    """The file system below one spool."""
+
+    def __init__(self, root: str) -> None:
+        """Work below ``root``, which need not exist yet."""
+        self._root = root + "/"
+
+    def create(self, path: str) -> int:
+        """Make a file that must not exist yet; return a descriptor that appends to it."""
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(self._root + path, flags, FILE_MODE)
+
+    def open(self, path: str, append: bool = False) -> int:
+        """Open an existing file to read, or to read and append."""
+        flags = os.O_RDWR | os.O_APPEND if append else os.O_RDONLY
+        return os.open(self._root + path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def write(self, fd: int, data: bytes) -> None:
+        """Append all of ``data``, in one call where the system takes it in one."""
+        done = os.write(fd, data)
+        while done < len(data):  # a short write: a signal, or a disk that is nearly full
+            done += os.write(fd, data[done:])
+
+    def read(self, fd: int, size: int, offset: int) -> bytes:
+        """Read up to ``size`` octets at ``offset``; fewer only at the end of the file."""
+        return os.pread(fd, size, offset)
+
+    def sync(self, fd: int) -> None:
+        """Put a file's octets and size on the disk."""
+        os.fdatasync(fd)
+
+    def sync_directory(self, path: str) -> None:
+        """Put a directory's entries on the disk; "" is the spool itself."""
+        fd = os.open(self._root + path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut a file back; only what nobody was promised may be cut."""
+        os.ftruncate(fd, size)
+
+    def stat(self, fd: int) -> tuple[int, int]:
+        """Return a file's size in octets, and how many names it has (0: removed)."""
+        status = os.fstat(fd)
+        return status.st_size, status.st_nlink
+
+    def lock(self, fd: int) -> bool:
+        """Take the file's lock without waiting; the kernel drops it with the descriptor."""
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor, and drop its lock."""
+        os.close(fd)
+
+    def unlink(self, path: str) -> None:
+        """Remove a name; no error if it is gone already."""
+        try:
+            os.unlink(self._root + path)
+        except FileNotFoundError:
+            pass
+
+    def list(self, path: str) -> list[str]:
+        """Return the names in a directory, in no order; none if there is no such directory."""
+        try:
+            return os.listdir(self._root + path)
+        except FileNotFoundError:
+            return []
+
+    def mkdir(self, path: str) -> None:
+        """Make a directory; no error if it is there."""
+        try:
+            os.mkdir(self._root + path, DIRECTORY_MODE)
+        except FileExistsError:
+            pass
+
+    def rmdir(self, path: str) -> None:
+        """Remove a directory if it is empty; no error if it is not, or is gone."""
+        try:
+            os.rmdir(self._root + path)
+        except OSError:
+            pass
+
+    def boot(self) -> str:
+        """Return what changes when the machine starts anew: since then no cache was lost."""
+        try:
+            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+                return file.read().strip()
+        except OSError:
+            return "unknown"

@@ -1,0 +1,303 @@
+"""Intake: what has been accepted becomes bodies and jobs.
+
+One process at a time holds the intake lock, follows the segments of the
+journal, and makes from each record a body in msg/ and job files in q.QUEUE/,
+unsynced.  Mail that is delivered at once never costs another sync.
+
+There is no second path for bad days: after a crash the same loop reads the
+segments that are left, skips what done/ marks, and makes whatever is missing
+or torn again.  Until it has caught up once since the machine started, no job
+may be claimed (``Spool.ready``).
+
+A segment goes when its writer is gone and each of its jobs is finished, or,
+at a checkpoint, when the files of those that still wait have been synced.
+
+Invariants, each a property in tests/spool/test_spool_machine.py
+    S2   All jobs of a message are accepted together, or none.
+    S3   msg/ and q.* are made from the journal; what a crash takes from them is
+         made again before any of those jobs can be claimed.
+    S4   A segment is removed only when each of its messages is finished, or
+         checkpointed: body, jobs and directories synced.
+"""
+
+from __future__ import annotations
+
+import time
+
+from mta.errors import SpoolError
+from mta.spool import layout
+from mta.spool.entry import Entry, decode
+from mta.spool.frames import BODY, MESSAGE, SEGMENT, Closing, read_frame
+from mta.spool.layout import JobName
+from mta.spool.making import Maker
+from mta.spool.marks import read_marks
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mta.spool.journal import Synced
+    from mta.spool.spool import Spool
+
+__all__ = ["Intake", "take_in", "try_lock"]
+
+CHECKPOINT_AGE = 30.0  # seconds that a complete segment waits for its mail to be delivered
+CHECKPOINT_SEGMENTS = 1000  # complete segments beyond which the oldest are not waited for
+CHECKPOINT_OCTETS = 1 << 28  # octets of complete segments, likewise
+CHECKPOINT_SLICE = 200  # jobs synced by one call: new mail does not wait for old
+MARKS_LIMIT = 1 << 26
+
+
+def try_lock(spool: Spool) -> int | None:
+    """Take the intake lock; return the descriptor that holds it, or None if another has it."""
+    try:
+        fd = spool.fs.open("intake.lock", append=True)
+    except FileNotFoundError:
+        try:
+            fd = spool.fs.create("intake.lock")
+        except FileExistsError:
+            fd = spool.fs.open("intake.lock", append=True)
+    if spool.fs.lock(fd):
+        return fd
+    spool.fs.close(fd)
+    return None
+
+
+class _Followed:
+    """A segment on its way from the journal to the queue."""
+
+    def __init__(self, name: str, fd: int, now: float) -> None:
+        self.name = name
+        self.fd = fd
+        self.offset = 0  # where the next message begins
+        self.told = 0  # how far its writer said that it is synced
+        self.complete_since = 0.0  # when its writer was first seen gone; 0 while it lives
+        self.jobs: dict[str, JobName] = {}  # key -> jobs made or found, not marked yet
+        self.marked = 0  # octets of the done file read
+        self.begun = now
+
+
+class Intake:
+    """The queue's side of the journal; holds the intake lock as long as it lives."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        on_jobs: Callable[[list[JobName]], None],
+        on_message: Callable[[Entry], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Follow the journal of ``spool``, under the intake lock that the caller holds.
+
+        ``on_jobs`` is told the jobs of each step, to wake delivers;
+        ``on_message`` the first job of each message that is new, to log it.
+        """
+        self._spool = spool
+        self._fs = spool.fs
+        self._clock = clock
+        self._on_jobs = on_jobs
+        self._on_message = on_message
+        self._followed: dict[str, _Followed] = {}
+        self._maker = Maker(spool, trusting=spool.ready)
+
+    def told(self, synced: Synced) -> None:
+        """Note how far a writer has synced a segment."""
+        followed = self._followed.get(synced.segment)
+        if followed is None:
+            followed = self._follow(synced.segment)
+        if followed is not None:
+            followed.told = max(followed.told, synced.offset)
+
+    def step(self, survey: bool = True) -> int:
+        """Take in what has been accepted; return how many messages.
+
+        With ``survey`` the journal is listed, which finds segments that no
+        wake-up named, and writers that are gone.  SpoolError if the disk fails:
+        what was not taken in is taken in by a later step.
+        """
+        try:
+            if survey:
+                self._survey()
+            taken = [self._take(followed) for followed in list(self._followed.values())]
+            if survey:
+                self._spool.mark_ready()
+                self._maker.trusting = True
+        except OSError as error:
+            raise SpoolError(f"intake: {error.strerror}: {error.filename or ''}") from error
+        return sum(taken)
+
+    def _survey(self) -> None:
+        for name in sorted(self._fs.list("journal")):
+            if name not in self._followed:
+                self._follow(name)
+        for followed in self._followed.values():
+            if not followed.complete_since and self._fs.lock(followed.fd):
+                followed.complete_since = self._clock()
+
+    def _follow(self, name: str) -> _Followed | None:
+        """Begin to follow a segment; its done file is made before its first job."""
+        if not layout.valid_id(name):
+            return None
+        try:
+            fd = self._fs.open(f"journal/{name}")
+        except FileNotFoundError:
+            return None
+        try:
+            self._fs.close(self._fs.create(f"done/{name}"))
+            self._maker.learn(name, {})
+        except FileExistsError:
+            self._maker.learn(name, None)
+        followed = self._followed[name] = _Followed(name, fd, self._clock())
+        return followed
+
+    def _take(self, followed: _Followed) -> int:
+        """Make the messages that stand whole and synced in one segment."""
+        size = self._fs.stat(followed.fd)[0]
+        if size <= followed.offset:
+            return 0
+        limit = size
+        if not followed.complete_since:
+            if followed.told <= followed.offset:
+                # No wake-up spoke of these octets.  They may be unsynced, and
+                # what is delivered must first have been accepted: sync them.
+                self._fs.sync(followed.fd)
+                followed.told = size
+            limit = min(size, followed.told)
+        return self._read(followed, limit)
+
+    def _read(self, followed: _Followed, limit: int) -> int:
+        at, pieces, taken, made = followed.offset, [], 0, []
+        read = _reader(self._fs.read, followed.fd)
+        while at < limit:
+            frame = read_frame(read, at)
+            if frame is None:
+                break
+            if frame.kind == BODY:
+                pieces.append((at, frame.end))
+            elif frame.kind == MESSAGE:
+                made += self._make(followed, pieces, frame.data)
+                taken += 1
+            if frame.kind in (MESSAGE, SEGMENT):
+                pieces = []
+                followed.offset = frame.end
+            at = frame.end
+        if followed.complete_since and at < limit:
+            self._set_aside(followed, at, limit)
+        if made:
+            self._on_jobs(made)
+        return taken
+
+    def _make(
+        self, followed: _Followed, pieces: list[tuple[int, int]], data: bytes
+    ) -> list[JobName]:
+        closing = Closing.decode(data)
+        jobs, new = self._maker.make(closing, followed.fd, pieces, followed.name)
+        followed.jobs.update((name.key, name) for name in jobs)
+        if new:
+            entry = decode(closing.files[0][1])
+            if entry is not None:
+                self._on_message(entry)
+        return jobs
+
+    def _set_aside(self, followed: _Followed, at: int, limit: int) -> None:
+        """Keep what follows the last whole frame of a complete segment, unless it is one tear.
+
+        A writer that was killed leaves one torn record, of which nobody was
+        told; anything after that is damage to accepted mail.
+        """
+        rest = self._fs.read(followed.fd, limit - at, at)
+        followed.offset = limit
+        if b"\nM " in rest[1:]:
+            path = f"bad/journal.{followed.name}"
+            self._fs.unlink(path)
+            fd = self._fs.create(path)
+            self._fs.write(fd, rest)
+            self._fs.sync(fd)
+            self._fs.close(fd)
+            self._fs.sync_directory("bad")
+
+    def checkpoint(self, at_once: bool = False) -> int:
+        """Remove segments that nothing needs any more; return how many complete ones are left.
+
+        Those older than CHECKPOINT_AGE, the oldest beyond CHECKPOINT_SEGMENTS and
+        CHECKPOINT_OCTETS, and with ``at_once`` all, go after a sync of what still
+        waits, in slices.  SpoolError if the disk fails: the segment stays.
+        """
+        complete = [f for f in self._followed.values() if f.complete_since]
+        octets = sum(f.offset for f in complete)
+        slice_left = CHECKPOINT_SLICE
+        try:
+            for number, followed in enumerate(complete):
+                self._read_marks(followed)
+                due = (
+                    at_once
+                    or self._clock() - followed.complete_since >= CHECKPOINT_AGE
+                    or len(complete) - number > CHECKPOINT_SEGMENTS
+                    or octets > CHECKPOINT_OCTETS
+                )
+                if due and (at_once or slice_left > 0):
+                    slice_left -= self._sync_waiting(followed, None if at_once else slice_left)
+                if not followed.jobs:
+                    octets -= followed.offset
+                    self._remove(followed)
+        except OSError as error:
+            raise SpoolError(f"checkpoint: {error.strerror}: {error.filename or ''}") from error
+        return sum(1 for f in self._followed.values() if f.complete_since)
+
+    def _sync_waiting(self, followed: _Followed, most: int | None) -> int:
+        """Sync up to ``most`` of a segment's waiting jobs; return how many."""
+        names = list(followed.jobs.values())[:most]
+        self._maker.sync(names)
+        for name in names:
+            del followed.jobs[name.key]
+        return len(names)
+
+    def _read_marks(self, followed: _Followed) -> None:
+        fd = self._fs.open(f"done/{followed.name}")
+        try:
+            data = self._fs.read(fd, MARKS_LIMIT, followed.marked)
+        finally:
+            self._fs.close(fd)
+        whole = data[: data.rfind(b"\n") + 1]
+        followed.marked += len(whole)
+        for key, recipients in read_marks(whole).items():
+            if recipients is None:
+                followed.jobs.pop(key, None)
+
+    def _remove(self, followed: _Followed) -> None:
+        """Remove a segment, then its marks: marks without a segment harm nobody."""
+        self._fs.unlink(f"journal/{followed.name}")
+        self._fs.sync_directory("journal")
+        self._fs.unlink(f"done/{followed.name}")
+        self._fs.close(followed.fd)
+        self._maker.forget(followed.name)
+        del self._followed[followed.name]
+
+    def close(self) -> None:
+        """Stop following; the lock is the caller's to give away."""
+        for followed in self._followed.values():
+            self._fs.close(followed.fd)
+        self._followed = {}
+
+
+def _reader(read: Callable[[int, int, int], bytes], fd: int) -> Callable[[int, int], bytes]:
+    return lambda size, offset: read(fd, size, offset)
+
+
+def take_in(spool: Spool, on_message: Callable[[Entry], None] = lambda entry: None) -> bool:
+    """Take in all that has been accepted, if no intake runs; tell whether we could.
+
+    What a one-shot deliver does first.  SpoolError if the disk fails.
+    """
+    lock = try_lock(spool)
+    if lock is None:
+        return False
+    intake = Intake(spool, lambda names: None, on_message)
+    try:
+        while intake.step():
+            pass
+        intake.checkpoint()
+    finally:
+        intake.close()
+        spool.fs.close(lock)
+    return True

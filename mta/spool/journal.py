@@ -1,0 +1,317 @@
+"""Writers: each process that accepts mail appends to segments of its own.
+
+begin() gives a draft; the draft takes the body in pieces; commit() appends one
+record and syncs it.  Only when commit() has returned may anyone be told 250.
+
+A draft holds up to MEMORY octets of body; a larger body streams into a segment
+that this message has for itself, so that frames of two messages never mix and
+no body is ever whole in memory.
+
+A writer holds the lock of each segment that it may still append to: a segment
+whose lock is free is complete.
+
+Invariants, each a property in tests/spool/test_journal.py or test_spool_machine.py
+    J1   (S1) When commit() returns, the record stands whole in a synced segment
+         whose name is synced in journal/.
+    J2   (S10) After a failed sync nothing more is appended to that segment: it
+         is cut back to what was synced, and the next commit begins a new one.
+    J3   An aborted draft, and a commit that raised, leave nothing that intake
+         would deliver, while the machine stays up.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+
+from mta.errors import SpoolError
+from mta.spool import layout
+from mta.spool.entry import Envelope, encode
+from mta.spool.frames import BODY, MESSAGE, SEGMENT, Closing, frame
+from mta.values import TYPE_CHECKING, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mta.spool.fs import Fs
+    from mta.types import Job, ReversePath
+
+__all__ = ["Draft", "Synced", "Writer"]
+
+MEMORY = 1 << 17  # octets of body that a draft keeps before it takes a segment of its own
+PIECE = 1 << 17  # octets of a B frame of a large body
+SEGMENT_LIMIT = 1 << 24  # octets; the next message begins a new segment
+SEGMENT_AGE = 60.0  # seconds; so that intake can drop segments of a slow writer, too
+
+
+@frozen
+class Synced:
+    """How far a segment is synced: what a wake-up tells intake."""
+
+    segment: str
+    offset: int
+
+
+class _Segment:
+    """A segment that this process may append to, under its lock."""
+
+    def __init__(self, fs: Fs, now: float) -> None:
+        """Create, lock and begin a segment; OSError if that cannot be."""
+        self._fs = fs
+        self.begun = now
+        self.name, self.fd = self._create(now)
+        self.size = 0
+        self.synced = 0
+        self._named = False  # whether journal/ is known to hold our name after a crash
+        self.append(frame(SEGMENT, self.name.encode()))
+
+    def _create(self, now: float) -> tuple[str, int]:
+        while True:
+            name = layout.new_id(now)
+            fd = self._fs.create(f"journal/{name}")
+            # Between create and lock intake may take it for an abandoned one and
+            # remove it: then it has no name any more, and we begin another.
+            if self._fs.lock(fd) and self._fs.stat(fd)[1] > 0:
+                return name, fd
+            self._fs.close(fd)
+
+    def append(self, data: bytes) -> None:
+        self._fs.write(self.fd, data)
+        self.size += len(data)
+
+    def sync(self, size: int) -> None:
+        """Make the first ``size`` octets, and the segment's name, durable."""
+        self._fs.sync(self.fd)
+        if not self._named:
+            self._fs.sync_directory("journal")
+            self._named = True
+        self.synced = max(self.synced, size)
+
+    def end(self) -> None:
+        """Append no more; give the lock away."""
+        self._fs.close(self.fd)
+
+    def cut(self) -> None:
+        """Take back what is not synced, as far as a failing disk lets us; then end."""
+        try:
+            self._fs.truncate(self.fd, self.synced)
+        except OSError:
+            pass  # nobody was told 250: intake may then deliver it, never lose it
+        self.end()
+
+    def remove(self) -> None:
+        """Remove a segment that nothing was promised of."""
+        self._fs.unlink(f"journal/{self.name}")
+        self.end()
+
+
+class Draft:
+    """A message on its way in: an id, and a body that is not accepted yet.
+
+    The body's octets are RFC 5322 with CRLF line ends, as SMTP's DATA carries
+    them but without dot-stuffing; no bare CR or LF may be written.
+    """
+
+    def __init__(self, fs: Fs, now: float) -> None:
+        """Begin a message that arrived at ``now``."""
+        self.id = layout.new_id(now)
+        self.size = 0
+        self.eight_bit = False
+        self._fs = fs
+        self._now = now
+        self._pieces: list[bytes] = []
+        self._held = 0
+        self._checksum = 0
+        self._own: _Segment | None = None
+
+    def write(self, data: bytes) -> None:
+        """Add ``data`` to the body.  SpoolError if the disk does not take it."""
+        self.size += len(data)
+        self._checksum = zlib.crc32(data, self._checksum)
+        if not self.eight_bit and not data.isascii():
+            self.eight_bit = True
+        self._pieces.append(data)
+        self._held += len(data)
+        if self._held > MEMORY:
+            self._spill()
+
+    def _spill(self) -> None:
+        try:
+            if self._own is None:
+                self._own = _Segment(self._fs, self._now)
+            for data in self._take():
+                self._own.append(data)
+        except OSError as error:
+            raise SpoolError(f"cannot write the journal: {error.strerror}") from error
+
+    def _take(self) -> list[bytes]:
+        """Return what is held as B frames, and hold nothing."""
+        body = b"".join(self._pieces)
+        self._pieces, self._held = [], 0
+        return [frame(BODY, body[at : at + PIECE]) for at in range(0, len(body), PIECE)]
+
+    def closing(self, segment: str, envelope: Envelope, jobs: Sequence[Job]) -> bytes:
+        """Return the M frame that accepts this draft for ``jobs``."""
+        when = layout.hour(self.id)
+        files = tuple(
+            (
+                f"{job.queue}/{when}/{self.id}.{job.number}.{layout.host_word(job.host)}",
+                encode(envelope, job, segment),
+            )
+            for job in jobs
+        )
+        return frame(MESSAGE, Closing(self.id, self.size, self._checksum, files).encode())
+
+    def into(self, shared: _Segment, envelope: Envelope, jobs: Sequence[Job]) -> _Segment:
+        """Append the record to this draft's own segment, or else to ``shared``, in one write."""
+        segment = self._own or shared
+        segment.append(b"".join([*self._take(), self.closing(segment.name, envelope, jobs)]))
+        self._own = None
+        return segment
+
+    @property
+    def large(self) -> bool:
+        """Whether the body has a segment of its own."""
+        return self._own is not None
+
+    def abort(self) -> None:
+        """Forget this message; no error if it was committed or aborted before."""
+        self._pieces, self._held = [], 0
+        if self._own is not None:
+            self._own.remove()
+            self._own = None
+
+
+if TYPE_CHECKING:
+    Batch = list[tuple[_Segment, int]]  # segments appended to, and their sizes then
+
+
+class Writer:
+    """The one way into the spool for one process.  Not shared between threads."""
+
+    def __init__(self, fs: Fs, clock: Callable[[], float] = time.time) -> None:
+        """Write to the journal below ``fs``; ``clock`` gives the time of arrival."""
+        self._fs = fs
+        self._clock = clock
+        self._segment: _Segment | None = None
+        self._dirty: Batch = []
+
+    def begin(self) -> Draft:
+        """Begin a message."""
+        return Draft(self._fs, self._clock())
+
+    def commit(
+        self,
+        draft: Draft,
+        jobs: Sequence[Job],
+        reverse_path: ReversePath,
+        *,
+        smtputf8: bool = False,
+        origin: str = "",
+    ) -> str:
+        """Accept ``draft`` for ``jobs`` and return its id; durable when it returns.
+
+        SpoolError if it could not be made durable: then nothing is accepted,
+        and the draft is gone.
+        """
+        self.append(draft, jobs, reverse_path, smtputf8=smtputf8, origin=origin)
+        self.sync()
+        return draft.id
+
+    def append(
+        self,
+        draft: Draft,
+        jobs: Sequence[Job],
+        reverse_path: ReversePath,
+        *,
+        smtputf8: bool = False,
+        origin: str = "",
+    ) -> None:
+        """Append ``draft`` to the journal; it is accepted when sync() has returned."""
+        if not jobs:
+            raise ValueError("a message without jobs")
+        recipients = sum(len(job.recipients) for job in jobs)
+        envelope = Envelope(
+            draft.id,
+            reverse_path,
+            draft.size,
+            draft.eight_bit,
+            smtputf8,
+            origin,
+            len(jobs),
+            recipients,
+        )
+        try:
+            shared = self._shared() if not draft.large else None
+            segment = draft.into(shared, envelope, jobs)  # type: ignore[arg-type]
+        except OSError as error:
+            draft.abort()
+            self.fail([])
+            raise SpoolError(f"cannot write the journal: {error.strerror}") from error
+        self._dirty.append((segment, segment.size))
+
+    def _shared(self) -> _Segment:
+        """Return the segment for ordinary messages: the present one, or a new one."""
+        now = self._clock()
+        held = self._segment
+        if held is not None and not (
+            held.size < SEGMENT_LIMIT and 0 <= now - held.begun < SEGMENT_AGE
+        ):
+            self._segment = None
+            self._end_unused([held])
+        if self._segment is None:
+            self._segment = _Segment(self._fs, now)
+        return self._segment
+
+    def sync(self) -> list[Synced]:
+        """Make all that was appended durable; return how far each segment now is.
+
+        SpoolError if that failed: nothing appended since the last sync is accepted.
+        """
+        batch = self.take()
+        try:
+            synced = self.sync_batch(batch)
+        except OSError as error:
+            self.fail(batch)
+            raise SpoolError(f"cannot sync the journal: {error.strerror}") from error
+        self.settle(batch)
+        return synced
+
+    def take(self) -> Batch:
+        """Return what was appended and not synced yet; the caller syncs it."""
+        batch, self._dirty = self._dirty, []
+        return batch
+
+    @staticmethod
+    def sync_batch(batch: Batch) -> list[Synced]:
+        """Sync what take() gave: the one part of a commit that another thread may run."""
+        size = dict(batch)
+        for segment, octets in size.items():
+            segment.sync(octets)
+        return [Synced(segment.name, octets) for segment, octets in size.items()]
+
+    def settle(self, batch: Batch) -> None:
+        """Note that sync_batch() has returned."""
+        self._end_unused([segment for segment, _ in batch])
+
+    def _end_unused(self, segments: Sequence[_Segment]) -> None:
+        """End those segments that nothing more is appended to and nothing is unsynced in."""
+        waiting = {segment for segment, _ in self._dirty}
+        for segment in dict.fromkeys(segments):
+            if segment is not self._segment and segment not in waiting:
+                segment.end()
+
+    def fail(self, batch: Batch) -> None:
+        """Close every segment that holds unsynced octets: the kernel may have dropped them."""
+        segments = {segment for segment, _ in [*batch, *self._dirty]}
+        if self._segment is not None:
+            segments.add(self._segment)
+        for segment in segments:
+            segment.cut()
+        self._segment, self._dirty = None, []
+
+    def close(self) -> None:
+        """Give the segment away: intake may finish with it."""
+        if self._segment is not None:
+            self._segment.end()
+            self._segment = None

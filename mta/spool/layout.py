@@ -1,0 +1,144 @@
+"""Names and paths: where everything in a spool lies, and ids that sort by arrival.
+
+    version                    "posthouse spool 1"
+    boot                       the boots since which recovery has run, appended
+    intake.lock                held by the one intake
+    journal/WRITER.N           segments: what has been accepted, in frames
+    done/WRITER.N              marks of that segment's finished work, appended
+    msg/xx/ID                  the body; xx spreads ids over 256 directories
+    msg/xx/ID.done             which jobs of a message with several have finished
+    q.QUEUE/HOUR/ID.N.HOST     one job: its envelope, then its attempts
+    bad/                       what could not be understood or returned, kept for a person
+
+An id is eleven signs of arrival time in microseconds and five of the process
+that took the message, in the 31 signs 0-9 and upper-case consonants: names
+sort by arrival, spell no word and survive a fold of case.
+
+Invariants, each a property in tests/spool/test_layout.py
+    L1   A later id of one process is greater, even when the clock goes back.
+    L2   arrived(new_id(t)) == t to the microsecond, unless the clock went back.
+    L3   JobName.parse(name.path) == name, for every host that a Job can have.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+
+from mta.values import TYPE_CHECKING, frozen
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["VERSION", "JobName", "arrived", "body_path", "host_word", "hour", "new_id"]
+
+VERSION = "posthouse spool 1\n"
+
+SIGNS = "0123456789BCDFGHJKLMNPQRSTVWXYZ"
+_VALUE = {sign: value for value, sign in enumerate(SIGNS)}
+TIME_SIGNS = 11  # 31**11 microseconds reach the year 2775
+PROCESS_SIGNS = 5  # 31**5 is more than any pid
+ID_SIGNS = TIME_SIGNS + PROCESS_SIGNS
+HOST_LIMIT = 150  # octets of the name's host part; a file name holds 255
+
+_last = [0]  # microseconds of the newest id of this process
+
+
+def _encode(number: int, signs: int) -> str:
+    out = ""
+    for _ in range(signs):
+        number, digit = divmod(number, 31)
+        out = SIGNS[digit] + out
+    return out
+
+
+def new_id(now: float) -> str:
+    """Return a new id for a message that arrived at ``now``."""
+    micros = max(round(now * 1e6), _last[0] + 1)
+    _last[0] = micros
+    return _encode(micros, TIME_SIGNS) + _encode(os.getpid(), PROCESS_SIGNS)
+
+
+def valid_id(text: str) -> bool:
+    """Tell whether ``text`` can be an id."""
+    return len(text) == ID_SIGNS and all(c in _VALUE for c in text)
+
+
+def arrived(message_id: str) -> float:
+    """Return when the message arrived; ValueError if this is no id."""
+    if not valid_id(message_id):
+        raise ValueError("not a message id")
+    micros = 0
+    for sign in message_id[:TIME_SIGNS]:
+        micros = micros * 31 + _VALUE[sign]
+    return micros / 1e6
+
+
+def hour_of(seconds: float) -> str:
+    """Return the name of the directory for mail that arrived at ``seconds``: UTC, sorts by time."""
+    return time.strftime("%Y%m%d%H", time.gmtime(seconds))
+
+
+def hour(message_id: str) -> str:
+    """Return the directory of a message's jobs."""
+    return hour_of(arrived(message_id))
+
+
+def body_path(message_id: str) -> str:
+    """Return where the body lies: its directory is spread by a checksum of the id."""
+    return f"msg/{zlib.crc32(message_id.encode()) & 255:02x}/{message_id}"
+
+
+def host_word(host: str) -> str:
+    """Return ``host`` as a part of a file name; a long one is shortened with a digest."""
+    plain = len(host) <= HOST_LIMIT and host.isascii() and host.isprintable()
+    if plain and not ("/" in host or "%" in host or " " in host):
+        return host
+    octets = host.encode("utf-8", "surrogatepass")
+    word = "".join(chr(o) if 32 < o < 127 and o not in b"/%" else f"%{o:02X}" for o in octets)
+    if len(word) <= HOST_LIMIT:
+        return word
+    import hashlib  # late: almost no host is this long
+
+    digest = hashlib.blake2b(octets, digest_size=12).hexdigest()
+    return word[: HOST_LIMIT - 32].rpartition("%")[0] + "%~" + digest
+
+
+@frozen
+class JobName:
+    """A job's name: enough to choose by age and host without opening a file.
+
+    ``host`` is the word of the file name: host_word(job.host).
+    """
+
+    queue: str
+    hour: str
+    id: str
+    number: int
+    host: str
+
+    @property
+    def key(self) -> str:
+        """What marks of finished work call the job: "ID.N"."""
+        return f"{self.id}.{self.number}"
+
+    @property
+    def file(self) -> str:
+        """The path below the queue's directory: what a wake-up names."""
+        return f"{self.hour}/{self.id}.{self.number}.{self.host}"
+
+    @property
+    def path(self) -> str:
+        """The path below the spool."""
+        return f"q.{self.queue}/{self.file}"
+
+    @classmethod
+    def parse(cls, queue: str, file: str) -> Self | None:
+        """Return the name of ``HOUR/ID.N.HOST`` in ``queue``; None if it is no job's."""
+        directory, _, name = file.partition("/")
+        message_id, _, rest = name.partition(".")
+        number, dot, host = rest.partition(".")
+        if not dot or not number.isdecimal() or len(message_id) != ID_SIGNS:
+            return None
+        return cls(queue, directory, message_id, int(number), host)

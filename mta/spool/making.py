@@ -1,0 +1,214 @@
+"""Making bodies and jobs from records, once or again.
+
+A message whose segment is new has no files: they are made without looking.
+Of an older segment (after intake itself died) each file is looked for first,
+and after a power cut, which can tear files that nobody synced, each is
+compared with the record.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+
+from mta.spool import layout
+from mta.spool.entry import Settlement, decode, encode_lines
+from mta.spool.frames import HEAD_OCTETS
+from mta.spool.layout import JobName
+from mta.spool.marks import Finished, read_marks
+from mta.types import DELIVERED, Outcome, Reply
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mta.spool.frames import Closing
+    from mta.spool.spool import Spool
+
+__all__ = ["Maker"]
+
+FILE_LIMIT = 1 << 25
+MARKED = Outcome(Reply(250, "2.0.0", "finished before a crash"))
+
+
+class Maker:
+    """Makes files for one intake."""
+
+    def __init__(self, spool: Spool, trusting: bool) -> None:
+        """``trusting``: no power cut since the last intake, so files that are there are whole."""
+        self.trusting = trusting
+        self._spool = spool
+        self._fs = spool.fs
+        self._new: set[str] = set()  # segments of which nothing has been made before
+        self._finished: dict[str, Finished] = {}
+
+    def learn(self, segment: str, finished: Finished | None) -> None:
+        """Note a segment: ``finished`` is {} for one that is new, None to read its done file."""
+        if finished is None:
+            self._finished[segment] = self._marks(segment)
+        else:
+            self._new.add(segment)
+
+    def forget(self, segment: str) -> None:
+        """Note that a segment is gone."""
+        self._new.discard(segment)
+        self._finished.pop(segment, None)
+
+    def _marks(self, segment: str) -> Finished:
+        fd = self._fs.open(f"done/{segment}")
+        try:
+            return read_marks(self._fs.read(fd, FILE_LIMIT, 0))
+        finally:
+            self._fs.close(fd)
+
+    def make(
+        self, closing: Closing, fd: int, pieces: list[tuple[int, int]], segment: str
+    ) -> tuple[list[JobName], bool]:
+        """Make a message's files; return its jobs that are not finished, and whether it is new.
+
+        ``pieces`` are where the B frames of its body lie in the segment ``fd``.
+        """
+        files = [(name, octets) for path, octets in closing.files if (name := _name(path))]
+        if segment in self._new:
+            self._body(closing, fd, pieces, look=False)
+            for name, octets in files:
+                self._job(name, octets)
+            return [name for name, _ in files], True
+        return self._again(closing, files, fd, pieces, segment)
+
+    def _again(
+        self,
+        closing: Closing,
+        files: list[tuple[JobName, bytes]],
+        fd: int,
+        pieces: list[tuple[int, int]],
+        segment: str,
+    ) -> tuple[list[JobName], bool]:
+        """Make what is missing or torn of a message that may have been made before."""
+        there = {name.key: self._present(name) for name, _ in files}
+        # A job file is removed after it is marked: marks read now know of every
+        # file that was missing then.
+        finished = self._finished[segment] = self._marks(segment)
+        waiting = [(n, o) for n, o in files if finished.get(n.key, ()) is not None]
+        missing = [(n, o) for n, o in waiting if not there[n.key]]
+        if missing or (waiting and not self.trusting):
+            self._body(closing, fd, pieces, look=True)
+        for name, octets in missing:
+            self._fs.unlink(name.path)
+            marked = finished.get(name.key) or set()
+            self._job(name, octets + _marked_lines(octets, marked))
+        self._drop(files, waiting, closing)
+        return [name for name, _ in waiting], len(missing) == len(files)
+
+    def _present(self, name: JobName) -> bool:
+        """Tell whether a job's file is there and whole.
+
+        After a power cut a file may have lost lines that done/ still has, so
+        none is believed: it is made again, with what is marked.
+        """
+        return self.trusting and self._spool.peek(name) is not None
+
+    def _drop(
+        self,
+        files: list[tuple[JobName, bytes]],
+        waiting: list[tuple[JobName, bytes]],
+        closing: Closing,
+    ) -> None:
+        """Remove what a power cut brought back of finished jobs."""
+        left = {name.key for name, _ in waiting}
+        for name, _ in files:
+            if name.key not in left:
+                if not self.trusting:
+                    self._fs.unlink(name.path)
+                self._spool.drop_body(name, len(closing.files))
+
+    def _body(self, closing: Closing, fd: int, pieces: list[tuple[int, int]], look: bool) -> None:
+        path = layout.body_path(closing.id)
+        if look:
+            if self._whole(path, closing):
+                return
+            self._fs.unlink(path)
+        target = self._create(path)
+        try:
+            for start, end in pieces:
+                data = start + HEAD_OCTETS
+                self._fs.write(target, self._fs.read(fd, end - data, data))
+        finally:
+            self._fs.close(target)
+
+    def _whole(self, path: str, closing: Closing) -> bool:
+        """Tell whether a body is there with the record's length and checksum."""
+        try:
+            fd = self._fs.open(path)
+        except FileNotFoundError:
+            return False
+        try:
+            at = checksum = 0
+            while data := self._fs.read(fd, 1 << 17, at):
+                checksum = zlib.crc32(data, checksum)
+                at += len(data)
+        finally:
+            self._fs.close(fd)
+        return at == closing.size and checksum == closing.checksum
+
+    def _job(self, name: JobName, octets: bytes) -> None:
+        fd = self._create(name.path)
+        try:
+            self._fs.write(fd, octets)
+        finally:
+            self._fs.close(fd)
+
+    def _create(self, path: str) -> int:
+        """Create a file, and the directories above it where they are missing."""
+        try:
+            return self._fs.create(path)
+        except FileNotFoundError:
+            parts = path.split("/")[:-1]
+            for depth in range(len(parts)):
+                self._fs.mkdir("/".join(parts[: depth + 1]))
+            return self._fs.create(path)
+
+    def sync(self, names: Iterable[JobName]) -> None:
+        """Make the files of waiting jobs durable, and every directory on the way to them."""
+        directories: dict[str, None] = {}
+        bodies: dict[str, None] = {}
+        for name in names:
+            if self._sync_file(name.path):
+                bodies[layout.body_path(name.id)] = None
+                directories[name.path.rpartition("/")[0]] = None
+                directories[f"q.{name.queue}"] = None
+        for body in bodies:
+            self._sync_file(body)
+            self._sync_file(body + ".done")
+            directories[body.rpartition("/")[0]] = None
+        for directory in [*directories, *(["msg", ""] if directories else [])]:
+            try:
+                self._fs.sync_directory(directory)
+            except FileNotFoundError:
+                pass  # its last job went meanwhile
+
+    def _sync_file(self, path: str) -> bool:
+        try:
+            fd = self._fs.open(path)
+        except FileNotFoundError:
+            return False  # finished meanwhile, or there is none
+        try:
+            self._fs.sync(fd)
+        finally:
+            self._fs.close(fd)
+        return True
+
+
+def _name(path: str) -> JobName | None:
+    queue, _, file = path.partition("/")
+    return JobName.parse(queue, file)
+
+
+def _marked_lines(octets: bytes, recipients: set[int]) -> bytes:
+    """Return the lines that a job file has lost: recipients that were final already."""
+    entry = decode(octets)
+    if entry is None or not recipients:
+        return b""
+    now = time.time()
+    settled = [Settlement(index, DELIVERED, now, 0.0, MARKED) for index in sorted(recipients)]
+    return encode_lines(settled, 1)

@@ -1,0 +1,356 @@
+"""The queue's side of the spool: what waits, whose it is, and what became of it.
+
+A job belongs to whoever holds the lock of its file.  A deliver claims a job,
+opens its body, and settles it: the outcome of each recipient is appended to
+the job file, and a job whose recipients are all final is marked as finished,
+then removed, and with a message's last job its body.
+
+Finished work is marked in done/SEGMENT as long as that segment is in the
+journal, so that recovery does not deliver it again.  Once intake has made a
+checkpoint the segment is gone and the job's own file is what counts: then its
+directory is synced instead.
+
+Invariants, each a property in tests/spool/test_spool_machine.py
+    S5   A recipient's state is the last whole line about it in its job file.
+    S6   Only the holder of a job's lock settles it.
+    S7   A failed recipient is settled only when its DSN has been accepted.
+    S8   Finished work is marked before its job file is removed.
+    S9   A body is removed when its last job is, and never before.
+"""
+
+from __future__ import annotations
+
+from mta.errors import SpoolError
+from mta.spool import layout
+from mta.spool.entry import Entry, Settlement, decode, encode_lines
+from mta.spool.fs import Fs
+from mta.spool.journal import Writer
+from mta.spool.layout import JobName
+from mta.spool.marks import Marks, mark_line
+from mta.types import FAILED, FINAL
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["Claim", "Spool"]
+
+LISTED = 10_000  # names in one list of names(): what a sweep holds at a time
+JOB_LIMIT = 1 << 25  # octets of a job file that are read: more is no job file
+LAYOUT = ("journal", "done", "msg", "bad")
+
+
+class Claim:
+    """A job in this process's hands, until it is settled or released."""
+
+    def __init__(self, spool: Spool, fd: int, name: JobName, entry: Entry, torn: bool) -> None:
+        """Hold the locked descriptor ``fd``; ``torn`` if the file's last line has no end."""
+        self.name = name
+        self.entry = entry
+        self._spool = spool
+        self._fd = fd
+        self._torn = torn
+
+    def open_body(self) -> int:
+        """Return a new read-only descriptor of the body, with an offset of its own.
+
+        SpoolError if there is no body: the message waits for a person or for recovery.
+        """
+        try:
+            return self._spool.fs.open(layout.body_path(self.name.id))
+        except OSError as error:
+            raise SpoolError(f"no body for {self.name.key}: {error.strerror}") from error
+
+    def settle(self, settlements: Sequence[Settlement], told: str = "") -> bool:
+        """Note what an attempt made of some recipients; return whether the job is finished.
+
+        ``told`` is the id of the DSN that was accepted for the failed ones, or
+        "-" where none is owed; SpoolError if a recipient failed and it is "".
+        The job stays claimed until release(), finished or not.
+        """
+        if not told and any(s.state == FAILED for s in settlements):
+            raise SpoolError(f"{self.name.key}: a failure without its DSN")
+        final = {s.index for s in settlements if s.state in FINAL}
+        finished = all(recipient.index in final for recipient, _ in self.entry.pending)
+        segment = self.entry.segment
+        try:
+            marked = bool(final) and self._spool.marks.write(
+                segment, mark_line(self.name, None if finished else final)
+            )
+            if not (finished and marked):
+                self._append(settlements)
+            if final and not marked:
+                self._spool.fs.sync(self._fd)  # after its checkpoint the file alone counts
+            if finished:
+                self._spool.remove(self.name, self.entry.envelope.jobs)
+            if marked:
+                self._spool.marks.note(segment, self.name)
+        except OSError as error:
+            raise SpoolError(f"cannot settle {self.name.path}: {error.strerror}") from error
+        return finished
+
+    def _append(self, settlements: Sequence[Settlement]) -> None:
+        attempts = 1 + max(state.attempts for state in self.entry.states)
+        lines = encode_lines(settlements, attempts)
+        self._spool.fs.write(self._fd, b"\n" + lines if self._torn else lines)
+        self._torn = False
+
+    def release(self) -> None:
+        """Give the job back; no error if it was given back before."""
+        if self._fd >= 0:
+            self._spool.fs.close(self._fd)
+            self._fd = -1
+
+
+class Spool:
+    """A spool below one directory.  One object a process; not shared between threads."""
+
+    def __init__(self, fs: Fs) -> None:
+        """Use Spool.open(); this is for tests with a disk of their own."""
+        self.fs = fs
+        self.marks = Marks(fs)
+        self._ready = False
+
+    @classmethod
+    def open(cls, root: str, fs: Fs | None = None) -> Spool:
+        """Open the spool below ``root``; make it if there is none.
+
+        SpoolError if it is of another version, or cannot be read or made.
+        """
+        fs = fs or Fs(root)
+        try:
+            _prepare(fs, root)
+        except OSError as error:
+            raise SpoolError(f"cannot use the spool {root}: {error.strerror}") from error
+        return cls(fs)
+
+    def writer(self) -> Writer:
+        """Return this process's way in."""
+        return Writer(self.fs)
+
+    @property
+    def ready(self) -> bool:
+        """Whether recovery has run since the machine started: before that no job may be claimed."""
+        if not self._ready:
+            boots = self._read_all("boot").decode("ascii", "replace").split("\n")
+            self._ready = self.fs.boot() in boots
+        return self._ready
+
+    def mark_ready(self) -> None:
+        """Note that recovery has run since the machine started."""
+        if not self.ready:
+            try:
+                fd = self.fs.open("boot", append=True)
+            except FileNotFoundError:
+                fd = self.fs.create("boot")
+            try:
+                self.fs.write(fd, f"\n{self.fs.boot()}\n".encode())
+            finally:
+                self.fs.close(fd)
+            self._ready = True
+
+    def queues(self) -> list[str]:
+        """Return the names of all queues that ever held a job, sorted."""
+        return sorted(name[2:] for name in self.fs.list("") if name.startswith("q."))
+
+    def names(
+        self,
+        queue: str,
+        *,
+        newer_than: float | None = None,
+        older_than: float | None = None,
+        ordered: bool = True,
+    ) -> Iterator[list[JobName]]:
+        """Yield the jobs of ``queue`` that arrived after ``newer_than`` and before ``older_than``.
+
+        Lists of at most LISTED, the oldest hour first; within an hour in order
+        of arrival, or in directory order unless ``ordered``.  Only directories
+        of hours that can hold such a job are read, and no file is opened.
+        """
+        first = layout.hour_of(newer_than) if newer_than is not None else ""
+        last = layout.hour_of(older_than) if older_than is not None else "~"
+        for hour in sorted(self.fs.list(f"q.{queue}")):
+            if not first <= hour <= last:
+                continue
+            files = self.fs.list(f"q.{queue}/{hour}")
+            if ordered:
+                files.sort()
+            for at in range(0, len(files), LISTED):
+                yield _parse(queue, hour, files[at : at + LISTED], newer_than, older_than)
+
+    def find(self, message_id: str) -> list[JobName]:
+        """Return the jobs that a message still has, in all queues; none for what is no id."""
+        if not layout.valid_id(message_id):
+            return []
+        hour, found = layout.hour(message_id), []
+        for queue in self.queues():
+            for file in self.fs.list(f"q.{queue}/{hour}"):
+                if file.startswith(message_id):
+                    name = JobName.parse(queue, f"{hour}/{file}")
+                    found += [name] if name is not None else []
+        return sorted(found, key=lambda name: name.number)
+
+    def peek(self, name: JobName) -> Entry | None:
+        """Return what a job's file says, without claiming it; None if it is gone or not whole."""
+        return decode(self._read_all(name.path))
+
+    def claim(self, name: JobName) -> Claim | None:
+        """Take a job; None if it is gone, not whole, finished, or in another's hands.
+
+        SpoolError if recovery has not run since the machine started.
+        """
+        if not self.ready:
+            raise SpoolError("the spool has not been recovered since the machine started")
+        try:
+            fd = self.fs.open(name.path, append=True)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SpoolError(f"cannot open {name.path}: {error.strerror}") from error
+        claim = self._claim(fd, name)
+        if claim is None:
+            self.fs.close(fd)
+        return claim
+
+    def _claim(self, fd: int, name: JobName) -> Claim | None:
+        if not self.fs.lock(fd):
+            return None
+        size, links = self.fs.stat(fd)
+        if links == 0:
+            return None  # finished between our open and our lock
+        data = self.fs.read(fd, min(size, JOB_LIMIT), 0)
+        entry = decode(data)
+        if entry is None:
+            return None
+        if not entry.pending:
+            self.remove(name, entry.envelope.jobs)  # whoever settled it died before this
+            return None
+        return Claim(self, fd, name, entry, torn=not data.endswith(b"\n"))
+
+    def remove(self, name: JobName, jobs: int) -> None:
+        """Remove a finished job's file, under its lock; with the last of ``jobs``, the body."""
+        self.fs.unlink(name.path)
+        self.drop_body(name, jobs)
+
+    def drop_body(self, name: JobName, jobs: int) -> None:
+        """Note that a job of a message with ``jobs`` has finished; after the last, no body."""
+        body = layout.body_path(name.id)
+        if jobs > 1 and not self._last_of(name, body + ".done", jobs):
+            return
+        self.fs.unlink(body)
+        if jobs > 1:
+            self.fs.unlink(body + ".done")
+
+    def _last_of(self, name: JobName, path: str, jobs: int) -> bool:
+        """Append our number to the message's finished jobs; tell whether all are there.
+
+        Two who finish at the same moment may both see the last: removing twice is harmless.
+        """
+        try:
+            fd = self.fs.open(path, append=True)
+        except FileNotFoundError:
+            try:
+                fd = self.fs.create(path)
+            except FileExistsError:
+                fd = self.fs.open(path, append=True)
+        try:
+            self.fs.write(fd, b"%d\n" % name.number)
+            data = self.fs.read(fd, self.fs.stat(fd)[0], 0)
+        finally:
+            self.fs.close(fd)
+        # A power cut may have left anything in a file that nobody synced.
+        numbers = {int(line) for line in data.split(b"\n")[:-1] if line.isdigit()}
+        return len([number for number in numbers if number < jobs]) >= jobs
+
+    @property
+    def unsynced(self) -> bool:
+        """Whether something was settled that a power cut could still undo."""
+        return self.marks.unsynced
+
+    def sync_marks(self) -> None:
+        """Make what was settled durable; call it within ``settle_sync`` (0.1 s) of a settle."""
+        self.marks.sync()
+
+    def keep(self, claim: Claim, why: str) -> str:
+        """Copy a claimed message to bad/, synced, for a person; return its path in the spool."""
+        path = f"bad/{claim.name.key}"
+        self.fs.unlink(path)  # of an earlier try that a crash cut short
+        source, target = claim.open_body(), self.fs.create(path)
+        try:
+            self.fs.write(target, f"X-Posthouse-Kept: {why}\r\n".encode())
+            at = 0
+            while data := self.fs.read(source, 1 << 16, at):
+                self.fs.write(target, data)
+                at += len(data)
+            self.fs.sync(target)
+            self.fs.sync_directory("bad")
+        except OSError as error:
+            raise SpoolError(f"cannot keep {path}: {error.strerror}") from error
+        finally:
+            self.fs.close(source)
+            self.fs.close(target)
+        return path
+
+    def _read_all(self, path: str) -> bytes:
+        try:
+            fd = self.fs.open(path)
+        except OSError:
+            return b""
+        try:
+            return self.fs.read(fd, JOB_LIMIT, 0)
+        finally:
+            self.fs.close(fd)
+
+
+def _prepare(fs: Fs, root: str) -> None:
+    """Check the version of a spool, or make a new one where there is none yet."""
+    try:
+        fd = fs.open("version")
+    except FileNotFoundError:
+        _make(fs, root)
+        return
+    try:
+        version = fs.read(fd, 100, 0)
+    finally:
+        fs.close(fd)
+    if version != layout.VERSION.encode():
+        said = version.split(b"\n")[0].decode("ascii", "replace")
+        raise SpoolError(
+            f"the spool {root} is of version {said!r}, and this program reads only "
+            f"{layout.VERSION.strip()!r}: empty it with the program that wrote it"
+        )
+
+
+def _make(fs: Fs, root: str) -> None:
+    import os  # late: this happens once in the life of a spool
+
+    os.makedirs(root, mode=0o700, exist_ok=True)
+    strange = [n for n in fs.list("") if n not in (*LAYOUT, "intake.lock") and n[0] != "."]
+    if strange:
+        raise SpoolError(f"{root} is not empty, and is no spool: it holds {sorted(strange)[0]!r}")
+    for directory in LAYOUT:
+        fs.mkdir(directory)
+    try:
+        fd = fs.create("version")
+    except FileExistsError:
+        return  # another process makes it at this moment
+    fs.write(fd, layout.VERSION.encode())
+    fs.sync(fd)
+    fs.close(fd)
+    fs.sync_directory("")
+
+
+def _parse(
+    queue: str, hour: str, files: list[str], newer_than: float | None, older_than: float | None
+) -> list[JobName]:
+    names = []
+    for file in files:
+        name = JobName.parse(queue, f"{hour}/{file}")
+        if name is None:
+            continue
+        if newer_than is not None and layout.arrived(name.id) <= newer_than:
+            continue
+        if older_than is not None and layout.arrived(name.id) >= older_than:
+            continue
+        names.append(name)
+    return names
