@@ -1,0 +1,224 @@
+"""mta.yaml and the files it names → one Config, or one ConfigError that says all that is wrong.
+
+Source   mta.yaml(5).  Relative paths are relative to the folder of mta.yaml.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mta.config import files
+from mta.config.model import (
+    Alias,
+    Channel,
+    Config,
+    Daemon,
+    Limits,
+    Listener,
+    LoadLimits,
+    LocalConfig,
+    LogConfig,
+    Retry,
+    Row,
+)
+from mta.config.schema import SCHEMA
+from mta.config.text import BadFile, Problem, decode, read_octets
+from mta.config.validate import At, validate
+from mta.config.yaml_nodes import parse
+from mta.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mta.config.snapshot import Signature
+
+__all__ = ["build"]
+
+YAML_LIMIT = 1 << 20
+FILE_LIMIT = 64 << 20
+
+T = TypeVar("T")
+
+
+def build(path: str) -> tuple[Config, tuple[tuple[str, Signature], ...]]:
+    """Read the configuration at the absolute ``path``.
+
+    Returns it with the signatures of all files that were read.  Raises
+    ConfigError: ``file:line:column: …``, one line for each problem.
+    """
+    try:
+        octets, signed = read_octets(path, YAML_LIMIT)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    builder = _Builder(path)
+    builder.signed.append((path, signed))
+    try:
+        config = builder.config(validate(parse(decode(octets)), SCHEMA))
+    except BadFile as error:
+        raise ConfigError(error.spell(path)) from None
+    builder.finish()
+    return config, tuple(builder.signed)
+
+
+class _Builder:
+    """What one build gathers: files read, and what is wrong with them and between the keys."""
+
+    def __init__(self, path: str) -> None:
+        self.signed: list[tuple[str, Signature]] = []
+        self._path = path
+        self._folder = os.path.dirname(path)
+        self._problems: list[Problem] = []  # in mta.yaml itself
+        self._elsewhere: list[str] = []  # in the files that it names, spelt
+        self._tables: dict[str, tuple[Row, ...]] = {}
+
+    def finish(self) -> None:
+        """Raise ConfigError if anything was wrong."""
+        own = [BadFile(self._problems).spell(self._path)] if self._problems else []
+        if own or self._elsewhere:
+            raise ConfigError("\n".join(own + self._elsewhere))
+
+    def _complain(self, at: At, text: str) -> None:
+        self._problems.append(Problem(at.line, at.column, text))
+
+    def _absolute(self, path: str) -> str:
+        """Join ``path`` to the folder; "." and empty parts go, ".." stays as typed."""
+        whole = path if path.startswith("/") else f"{self._folder}/{path}"
+        return "/" + "/".join(p for p in whole.split("/") if p not in ("", "."))
+
+    def _file(self, at: At, what: str, reader: Callable[[str], T], empty: T) -> T:
+        """Read a file that mta.yaml names at ``at``; ``empty`` after a complaint."""
+        path = self._absolute(at.value)
+        try:
+            octets, signed = read_octets(path, FILE_LIMIT)
+            self.signed.append((path, signed))
+            return reader(decode(octets))
+        except ConfigError as error:
+            self._complain(at, f"the {what} {path}: {error}")
+        except BadFile as error:
+            self._elsewhere.append(error.spell(path))
+        return empty
+
+    def config(self, root: At) -> Config:
+        """Put the Config together; complaints are kept for finish()."""
+        hostname = root["hostname"].value or _own_hostname()
+        limits, load = root["limits"], root["load"]
+        local, aliases = self._local(root["local"], hostname)
+        channels = self._channels(root["channels"])
+        return Config(
+            path=self._path,
+            hostname=hostname,
+            spool=self._absolute(root["spool"].value),
+            runtime=self._absolute(root["runtime"].value),
+            log=LogConfig(
+                self._absolute(root["log"]["dir"].value),
+                tuple(dict.fromkeys(root["log"]["formats"].plain())),
+            ),
+            local=local,
+            listen=self._listen(root["listen"]),
+            relay_from=root["relay_from"].plain(),
+            relay_domains=root["relay_domains"].plain(),
+            nameservers=root["dns"]["nameservers"].plain(),
+            limits=Limits(limits["message_size"].value, limits["recipients"].value),
+            load=LoadLimits(*[load[n].value for n in ("refuse", "queue_only", "delay")]),
+            channels=channels,
+            daemons=tuple([Daemon(d.value, d.line) for d in root["daemons"].value]),
+            tables=tuple(self._tables.items()),
+            aliases=aliases,
+        )
+
+    def _local(self, at: At, hostname: str) -> tuple[LocalConfig, tuple[Alias, ...]]:
+        kind, mailbox = at["mailbox"].value
+        domains = (hostname,) if at["domains"].value is None else at["domains"].plain()
+        aliases: tuple[Alias, ...] = ()
+        alias_path = ""
+        if at["aliases"].value is not None:
+            aliases = self._file(at["aliases"], "alias file", files.read_aliases, ())
+            alias_path = self._absolute(at["aliases"].value)
+        users = self._users(at["users"])
+        mailbox = self._absolute(mailbox)
+        return LocalConfig(domains, users, kind, mailbox, alias_path), aliases
+
+    def _users(self, at: At) -> tuple[str, ...] | None:
+        if at.value == "system":
+            return None
+        if isinstance(at.value, str):
+            nobody: tuple[str, ...] = ()
+            return self._file(at, "list of users", files.read_users, nobody)
+        self._once(at.value, "user")
+        return at.plain()  # type: ignore[no-any-return]
+
+    def _once(self, values: tuple[At, ...], what: str) -> None:
+        seen: dict[Any, int] = {}
+        for at in values:
+            if at.value in seen:
+                where = f"first in line {seen[at.value]}"
+                self._complain(at, f"the {what} {at.value!r} is here twice, {where}")
+            seen.setdefault(at.value, at.line)
+
+    def _listen(self, at: At) -> tuple[Listener, ...]:
+        made = []
+        for row in at.value:
+            address = row["address"].value
+            if address.startswith("unix:"):
+                address = "unix:" + self._absolute(address.removeprefix("unix:"))
+            made.append(Listener(address, row["service"].value))
+        self._once(tuple([row["address"] for row in at.value]), "address")
+        return tuple(made)
+
+    def _channels(self, at: At) -> tuple[Channel, ...]:
+        self._once(tuple([row["name"] for row in at.value]), "channel")
+        return tuple([self._channel(row) for row in at.value])
+
+    def _channel(self, row: At) -> Channel:
+        value = {name: at.plain() for name, at in row.value.items()}
+        times = row["retry"]
+        retry = Retry(*[times[n].value for n in ("first", "factor", "max")])
+        if retry.first > retry.max:
+            self._complain(times["first"], "'first' is longer than 'max'")
+        if value["program"] != "smtp":  # connections to a host are a matter of smtp alone
+            value["per_host"] = value["concurrency"]
+        value.update(
+            queue=value["queue"] or value["name"],
+            table=self._table(row["table"]),
+            retry=retry,
+            command=self._command(row["command"]),
+            members=self._absolute(value["members"]) if value["members"] else "",
+            options=value["options"] or (),
+        )
+        return Channel(**value)
+
+    def _table(self, at: At) -> str:
+        if at.value is None:
+            return ""
+        path = self._absolute(at.value)
+        if path not in self._tables:
+            self._tables[path] = self._file(at, "table", files.read_table, ())
+        return path
+
+    def _command(self, at: At) -> tuple[str, ...]:
+        """The argument vector; its program must be found without a search path."""
+        if at.value is None:
+            return ()
+        first, *rest = at.plain()
+        if "/" not in first:
+            self._complain(at.value[0], f"{first!r} must be a path: no search path is used")
+        return (self._absolute(first), *rest)
+
+
+def _own_hostname() -> str:
+    """The machine's full name as far as it knows it; "localhost.localdomain" at worst."""
+    import socket
+
+    from mta.config.scalars import host
+
+    name = socket.gethostname()
+    for candidate in (name, *([] if "." in name else [socket.getfqdn(name)]), name):
+        try:
+            if "." in candidate and not candidate.startswith("localhost"):
+                return host(candidate)
+        except ValueError:
+            continue
+    try:
+        return host(name) + ".localdomain"
+    except ValueError:
+        return "localhost.localdomain"
