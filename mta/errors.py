@@ -12,6 +12,7 @@ __all__ = [
     "EXIT_CODES",
     "EX_CONFIG",
     "EX_DATAERR",
+    "EX_NOHOST",
     "EX_NOUSER",
     "EX_OK",
     "EX_SOFTWARE",
@@ -32,6 +33,7 @@ EX_OK = 0
 EX_USAGE = 64
 EX_DATAERR = 65
 EX_NOUSER = 67
+EX_NOHOST = 68
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
 EX_TEMPFAIL = 75

@@ -1,0 +1,146 @@
+"""The door: what submit, DSNs, lists and listeners share to get a message accepted.
+
+``verify`` answers for one address, at once and with the reason.  ``commit``
+keeps the limits, makes the jobs, and returns when the message is durable; only
+then may anyone be told so.  The wake-up that follows is a courtesy: a lost one
+costs a wait until the next sweep.
+
+Units    Sizes are octets as on the spool, with what was added to the header.
+State    None but the writer's: one door serves a whole process.
+
+Invariants, each a property in tests/test_accept.py
+    B1   verify() raises nothing for any text, and refuses with a 4yz or 5yz reply.
+    B2   A message is committed only if at least one recipient is good, and no
+         limit is broken; else the draft is gone and the spool as before.
+"""
+
+from __future__ import annotations
+
+from mta.address import parse_mailbox
+from mta.errors import PosthouseError
+from mta.route.router import Routed
+from mta.route.split import make_jobs
+from mta.types import MESSAGE, NULL_PATH, RECIPIENT, Mailbox, Outcome, Reply
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mta.config.model import Config
+    from mta.route.router import Router, Target
+    from mta.spool.journal import Draft, Writer
+    from mta.spool.spool import Spool
+    from mta.types import ReversePath
+
+__all__ = ["Door", "RefusedError", "open_door"]
+
+
+class RefusedError(PosthouseError):
+    """A message is refused; ``outcome`` is what the submitter is told."""
+
+    def __init__(self, code: int, status: str, text: str) -> None:
+        reply = Reply(code, status, text)
+        super().__init__(str(reply))
+        self.outcome = Outcome(reply, MESSAGE)
+
+
+class Door:
+    """Where messages come in; make one with ``open_door``."""
+
+    def __init__(self, config: Config, spool: Spool, router: Router, writer: Writer) -> None:
+        self.config = config
+        self.spool = spool
+        self.router = router
+        self.writer = writer
+        self.domain = router.default_domain  # of addresses that are given without one
+        self._most = {c.name: c.max_recipients for c in config.channels}
+
+    def verify(self, text: str) -> Routed:
+        """Return the way of the address ``text``; its outcome is None if it is good.
+
+        An address without a domain is one of the first local domain.
+        """
+        try:
+            mailbox = parse_mailbox(text, self.domain)
+        except ValueError as error:
+            reply = Reply(501, "5.1.3", str(error))
+            return Routed(Mailbox(Reply.clean(text, 100), ""), (), Outcome(reply, RECIPIENT))
+        return self.router.route(mailbox)
+
+    def own(self, login: str) -> Mailbox:
+        """Return the address of a user of this machine."""
+        return Mailbox(login, self.domain)
+
+    def begin(self) -> Draft:
+        """Begin a message; write its octets to the draft, with CRLF line ends."""
+        return self.writer.begin()
+
+    def check_size(self, size: int) -> None:
+        """Raise RefusedError 552 5.3.4 if a message of ``size`` octets is too large."""
+        limit = self.config.limits.message_size
+        if size > limit:
+            raise RefusedError(552, "5.3.4", f"the message is larger than {limit} octets")
+
+    def check_recipients(self, count: int) -> None:
+        """Raise RefusedError 452 4.5.3 if ``count`` recipients are too many."""
+        limit = self.config.limits.recipients
+        if count > limit:
+            raise RefusedError(452, "4.5.3", f"more than {limit} recipients")
+
+    def commit(
+        self,
+        draft: Draft,
+        routed: Sequence[Routed],
+        reverse_path: ReversePath,
+        *,
+        smtputf8: bool = False,
+        origin: str = "",
+    ) -> str:
+        """Accept ``draft`` for those of ``routed`` that are good; return its id, durable.
+
+        RefusedError for a limit, or when none is good; SpoolError when it could
+        not be made durable.  In both cases nothing is accepted and the draft is gone.
+        """
+        targets = [target for r in routed if r.outcome is None for target in r.targets]
+        try:
+            self.check_size(draft.size)
+            self.check_recipients(len({r.mailbox for r in routed if r.outcome is None}))
+            if not targets:
+                raise RefusedError(554, "5.5.1", "no valid recipients")
+        except RefusedError:
+            draft.abort()
+            raise
+        jobs = make_jobs(targets, reverse_path, self._most)
+        smtputf8 = smtputf8 or _needs_utf8(targets, reverse_path)
+        ident = self.writer.commit(draft, jobs, reverse_path, smtputf8=smtputf8, origin=origin)
+        self._wake()
+        return ident
+
+    def _wake(self) -> None:
+        from mta.machine.wake import wake_intake
+
+        wake_intake(self.config.runtime)
+
+    def close(self) -> None:
+        """Let intake finish with what was written."""
+        self.writer.close()
+
+
+def _needs_utf8(targets: Sequence[Target], reverse_path: ReversePath) -> bool:
+    """Whether an address of the envelope needs SMTPUTF8 (RFC 6531) on its way.
+
+    Raw UTF-8 in the header alone does not ask for it: such mail has always
+    travelled as 8-bit text, and to ask would return it from many hosts.
+    """
+    if reverse_path is not NULL_PATH and not str(reverse_path).isascii():
+        return True
+    return any(not str(target.mailbox).isascii() for target in targets)
+
+
+def open_door(config: Config) -> Door:
+    """Open the spool and the tables of ``config``; SpoolError or ConfigError if that fails."""
+    from mta.config.routing import router
+    from mta.spool.spool import Spool
+
+    spool = Spool.open(config.spool)
+    return Door(config, spool, router(config), spool.writer())

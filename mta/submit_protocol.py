@@ -1,0 +1,232 @@
+"""``submit --protocol``: many messages in one process, a reply for each address and message.
+
+Lines of text that a person or a shell script can type, and a program can
+pipeline: replies are written when all input at hand has been worked off.  An
+error in an address loses that address, an error in a message that message; the
+conversation goes on.
+
+Source   MMDF II submit(8); the words and their replies are man/submit.8's.
+Units    Lines end with LF (or CRLF); the text is dot-stuffed, as in SMTP.
+State    One message being made.  Nothing here grows with its size: a line is
+         bounded, replies are flushed, recipients are limited.
+
+Invariants, each a property in tests/test_submit_protocol.py
+    P1   However the input is split, the replies and the messages are the same.
+    P2   Each line outside a text gets one reply, except "data", and each text one.
+"""
+
+from __future__ import annotations
+
+from mta import errors
+from mta.accept import RefusedError
+from mta.address import parse_reverse_path
+from mta.errors import SpoolError
+from mta.headers import DotText, LineEnds
+from mta.submission import Caller, Submission, Terms
+from mta.types import Reply
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mta.accept import Door
+    from mta.route.router import Routed
+    from mta.types import ReversePath
+
+__all__ = ["MAX_LINE", "Conversation", "serve"]
+
+MAX_LINE = 2000  # octets; an address has at most 256
+MAX_REPLIES = 1 << 15  # characters kept before they are written though more input is at hand
+
+_OPTIONS = ("submitted",)
+
+
+def serve(door: Door, who: Caller, octets: Iterator[bytes], write: Callable[[str], None]) -> int:
+    """Talk until "quit" or the end of ``octets``; return the exit status.
+
+    Replies go out before each further read, so that a client that waits gets them.
+    """
+    talk = Conversation(door, who)
+    for chunk in octets:
+        for replies in talk.feed(chunk):
+            write(replies)
+        if talk.over:
+            return errors.EX_OK
+    broken = talk.end()
+    write(broken)
+    return errors.EX_DATAERR if broken else errors.EX_OK
+
+
+class Conversation:
+    """One client: octets in, replies out; needs no file descriptors."""
+
+    def __init__(self, door: Door, who: Caller) -> None:
+        self.over = False
+        self._door = door
+        self._who = who
+        self._ends = LineEnds()
+        self._line = b""
+        self._overlong = False
+        self._replies: list[str] = []
+        self._text: DotText | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin a new message."""
+        self._path: ReversePath | None = None
+        self._routed: list[Routed] = []
+        self._submitted = False
+        self._submission: Submission | None = None
+        self._refusal: Reply | None = None
+
+    def feed(self, octets: bytes) -> Iterator[str]:
+        """Take octets; yield replies, each time whole lines."""
+        data = self._ends.feed(octets)
+        while data and not self.over:
+            data = self._take_text(data) if self._text is not None else self._take_line(data)
+            if sum(map(len, self._replies)) > MAX_REPLIES:
+                yield self._flush()
+        if self._replies:
+            yield self._flush()
+
+    def end(self) -> str:
+        """The client is gone; return a reply if that broke a message off, else ""."""
+        inside = self._text is not None
+        if self._submission is not None:
+            self._submission.abort()
+        self._forget()
+        self._text = None
+        if inside:
+            self._reply(451, "4.3.0", "end of file inside the text: the message is not accepted")
+        return self._flush()
+
+    def _flush(self) -> str:
+        replies, self._replies = "".join(self._replies), []
+        return replies
+
+    def _reply(self, code: int, status: str, text: str) -> None:
+        self._replies.append(f"{code} {status} {text}\n")
+
+    def _take_line(self, data: bytes) -> bytes:
+        """Work off one line of ``data``, or keep its beginning; return what follows."""
+        line, end, rest = data.partition(b"\n")
+        line = self._line + line if self._line else line
+        if len(line) > MAX_LINE:
+            line, self._overlong = b"", True
+        if not end:
+            self._line = line
+            return b""
+        self._line = b""
+        if self._overlong:
+            self._overlong = False
+            self._reply(500, "5.5.2", f"a line of more than {MAX_LINE} octets")
+        else:
+            self._obey(line)
+        return rest
+
+    def _obey(self, line: bytes) -> None:
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:
+            self._reply(500, "5.5.2", "the line is not UTF-8")
+            return
+        word, _, rest = text.strip(" \t").partition(" ")
+        action = _ACTIONS.get(word.lower())
+        if action is None:
+            known = ", ".join(_ACTIONS)
+            self._reply(500, "5.5.2", f"unknown word; known are {known}")
+        else:
+            action(self, rest.strip(" \t"))
+
+    def _obey_options(self, words: str) -> None:
+        unknown = [w for w in words.split(" ") if w and w not in _OPTIONS]
+        if unknown:
+            self._reply(504, "5.5.4", f"unknown option; known are {', '.join(_OPTIONS)}")
+            return
+        self._submitted = "submitted" in words.split(" ")
+        self._reply(250, "2.0.0", "ok")
+
+    def _obey_from(self, path: str) -> None:
+        if self._path is not None:
+            self._reply(503, "5.5.1", "the reverse-path was given already")
+            return
+        try:
+            if not path:
+                raise ValueError("no reverse-path; the null path is <>")
+            self._path = parse_reverse_path(path, self._door.domain)
+        except ValueError as error:
+            self._reply(501, "5.1.7", str(error))
+        else:
+            self._reply(250, "2.1.0", f"<{self._path}> ok")
+
+    def _obey_to(self, address: str) -> None:
+        try:
+            self._door.check_recipients(len(self._routed) + 1)
+        except RefusedError as error:
+            self._replies.append(f"{error}\n")
+            return
+        routed = self._door.verify(address)
+        if routed.outcome is None:
+            self._routed.append(routed)
+            self._reply(250, "2.1.5", f"<{routed.mailbox}> ok")
+        else:
+            self._replies.append(f"{routed.outcome.reply}\n")
+
+    def _obey_data(self, rest: str) -> None:
+        """The text follows in any case; if it cannot be taken it is read to its end."""
+        self._text = DotText(stuffed=True)
+        if not self._routed:
+            self._refusal = Reply(554, "5.5.1", "no valid recipients")
+            return
+        path = self._door.own(self._who.login) if self._path is None else self._path
+        terms = Terms(path, self._who, submitted=self._submitted)
+        self._submission = Submission(self._door, terms, self._routed)
+
+    def _obey_abort(self, rest: str) -> None:
+        self._forget()
+        self._reply(250, "2.0.0", "forgotten")
+
+    def _obey_quit(self, rest: str) -> None:
+        self.over = True
+        self._reply(221, "2.0.0", "bye")
+
+    def _take_text(self, data: bytes) -> bytes:
+        """Work off ``data`` up to the line with the lone dot; return what follows that."""
+        assert self._text is not None
+        text, rest = self._text.feed(data)
+        self._try(lambda submission: submission.feed(text))
+        if self._text.ended:
+            self._text = None
+            self._try(self._finish)
+            if self._refusal is not None:
+                self._replies.append(f"{self._refusal}\n")
+            self._forget()
+        return rest
+
+    def _finish(self, submission: Submission) -> None:
+        ident = submission.finish()
+        self._reply(250, "2.0.0", f"Submitted & queued ({ident})")
+
+    def _try(self, step: Callable[[Submission], None]) -> None:
+        """Do ``step``; if that ends the message, keep the reply for when its text has ended."""
+        if self._submission is None:
+            return
+        try:
+            step(self._submission)
+            return
+        except RefusedError as error:
+            self._refusal = error.outcome.reply
+        except SpoolError as error:
+            self._refusal = Reply(451, "4.3.0", Reply.clean(str(error)))
+        self._submission.abort()
+        self._submission = None
+
+
+_ACTIONS: dict[str, Callable[[Conversation, str], None]] = {
+    "options": Conversation._obey_options,
+    "from": Conversation._obey_from,
+    "to": Conversation._obey_to,
+    "data": Conversation._obey_data,
+    "abort": Conversation._obey_abort,
+    "quit": Conversation._obey_quit,
+}
