@@ -1,0 +1,122 @@
+"""What the smtp channel program costs a message: deliver's end here, smtp-sink at the other.
+
+    python tests/bench/bench_smtp_channel.py [MESSAGES [SIZE [JOBS [PER_HOST]]]]
+
+Prints messages a second and CPU per message of the channel program alone.
+smtp-sink is in Debian's package postfix; $SMTP_SINK names it if it is not on
+the PATH.  Skipped with the reason where there is none.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from mta.channel.records import Answer, Told
+from mta.channel.talk import DeliverEnd
+from mta.types import Job, Mailbox, Recipient
+
+
+def free_port() -> int:
+    """Return a port of the loopback that was free just now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    """Wait until something listens on ``port``."""
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise SystemExit("smtp-sink does not listen")
+
+
+def body_of(size: int) -> bytes:
+    """Return a message of exactly ``size`` octets."""
+    head = b"From: a@example.test\r\nTo: b@example.test\r\nSubject: bench\r\n\r\n"
+    lines = (b"x" * 76 + b"\r\n") * (size // 78 + 2)
+    return (head + lines)[: size - 2] + b"\r\n"
+
+
+def conversation(end: DeliverEnd, sock: socket.socket, fd: int, count: int, size: int) -> int:
+    """Hand ``count`` jobs to the program, as many at once as it takes; return the delivered."""
+    host = "127.0.0.1"
+    recipients = (Recipient(0, Mailbox("b", "example.test")),)
+    job = Job(0, "q", "smtp", host, "", Mailbox("a", "example.test"), recipients)
+    sent = delivered = 0
+    sock.sendall(end.opening())
+    while sent < count or end.in_flight:
+        lines = []
+        while sent < count and end.free and len(lines) < 100:
+            lines.append(end.send_job(job, f"ID{sent}", size, 1.0, recipients)[1])
+            sent += 1
+        if lines:
+            octets = b"".join(lines)
+            taken = socket.send_fds(sock, [octets], [fd] * len(lines))
+            sock.sendall(octets[taken:])
+        for event in end.receive(sock.recv(262144)):
+            if isinstance(event, Told):
+                delivered += event.outcome.reply.positive
+            elif isinstance(event, Answer):
+                pass
+    sock.sendall(end.quit())
+    return delivered
+
+
+def run(sink: str, count: int, size: int, jobs: int, per_host: int) -> str:
+    """Run once and return the line of figures."""
+    port = free_port()
+    peer = subprocess.Popen([sink, "-u", "nobody", f"127.0.0.1:{port}", "1000"])
+    try:
+        wait_for(port)
+        ours, theirs = socket.socketpair()
+        options = (("port", str(port)), ("per_host", str(per_host)))
+        end = DeliverEnd("smtp", "q", "bench.example.test", options, jobs=jobs)
+        with tempfile.TemporaryFile() as body:
+            body.write(body_of(size))
+            body.flush()
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            begun = time.perf_counter()
+            program = subprocess.Popen(
+                [sys.executable, *os.environ.get("PYFLAGS", "").split(), "-m", "mta.channels.smtp"],
+                stdin=theirs,
+                stdout=theirs,
+            )
+            theirs.close()
+            delivered = conversation(end, ours, body.fileno(), count, size)
+            took = time.perf_counter() - begun
+            status = program.wait()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    finally:
+        peer.terminate()
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return (
+        f"smtp channel: {delivered}/{count} messages of {size} octets, {jobs} jobs, "
+        f"{per_host} connections: {count / took:.0f}/s, {cpu / count * 1000:.3f} ms CPU a message "
+        f"(start included), peak {after.ru_maxrss // 1024} MiB, exit {status}"
+    )
+
+
+def main() -> None:
+    """Find smtp-sink, or say why not."""
+    sink = os.environ.get("SMTP_SINK") or shutil.which("smtp-sink", path=os.defpath + ":/usr/sbin")
+    if sink is None or not os.access(sink, os.X_OK):
+        print("smtp channel: skipped: no smtp-sink (Debian's package postfix has it)")
+        return
+    numbers = [int(word) for word in sys.argv[1:]]
+    count, size, jobs, per_host = (numbers + [10000, 4096, 100, 20][len(numbers) :])[:4]
+    print(run(sink, count, size, jobs, per_host))
+
+
+if __name__ == "__main__":
+    main()
