@@ -80,25 +80,28 @@ class ChannelTable:
     def __init__(self, channels: Sequence[ChannelRow]) -> None:
         """Index ``channels``; patterns are taken as they are, validated by whoever read them."""
         self.channels = tuple(channels)
-        self._names: dict[str, int] = {}
-        self._suffixes: dict[str, int] = {}
         self._starts: list[int] = []
-        rank = 0
+        keys: list[str] = []
         for channel in self.channels:
-            self._starts.append(rank)
-            rank = self._enter([p.pattern for p in channel.patterns], rank)
-            rank = self._enter([pattern for _, pattern, _ in channel.lines], rank)
-        self._end = rank
-        self._star = self._names.pop("*", rank)
+            self._starts.append(len(keys))
+            keys += [p.pattern for p in channel.patterns]
+            keys += [pattern for _, pattern, _ in channel.lines]
+        plain = "".join(keys).isascii()
+        keys = [key.lower() for key in keys] if plain else [_fold(key) for key in keys]
+        # From the last to the first, so that the first row to say a thing keeps it.
+        self._ranks = dict(zip(reversed(keys), range(len(keys) - 1, -1, -1), strict=True))
+        self._end = len(keys)
+        self._star = self._ranks.pop("*", self._end)
 
     def find(self, host: Host) -> Match | None:
         """Return the first row that covers ``host``, or None if no channel knows it."""
         host = _fold(host)
-        best = min(self._names.get(host, self._end), self._star)
-        if self._suffixes and host[:1] != "[":
+        ranks = self._ranks
+        best = min(ranks.get(host, self._end), self._star)
+        if host[:1] != "[":
             dot = host.find(".", 1)
             while dot > 0:
-                best = min(best, self._suffixes.get(host[dot:], best))
+                best = min(best, ranks.get(host[dot:], best))
                 dot = host.find(".", dot + 1)
         return self._match(best) if best < self._end else None
 
@@ -108,15 +111,6 @@ class ChannelTable:
             if each is channel:
                 return
             yield each
-
-    def _enter(self, patterns: list[str], rank: int) -> int:
-        """Index ``patterns`` from ``rank`` on; the first to say a thing keeps it."""
-        names, suffixes = self._names, self._suffixes
-        for pattern in patterns:
-            key = _fold(pattern)
-            (suffixes if key[:1] == "." else names).setdefault(key, rank)
-            rank += 1
-        return rank
 
     def _match(self, rank: int) -> Match:
         position = len(self._starts) - 1
