@@ -1,0 +1,210 @@
+"""mta: the umbrella command.  It parses, loads the configuration, and calls one function.
+
+Exit statuses are those of sysexits.h; a wrong command line is 64.  What a
+command needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+
+from mta import __version__
+from mta.config.load import load_config
+from mta.config.model import Config
+from mta.errors import EX_CONFIG, EX_OK, EX_USAGE, PosthouseError, exit_code
+
+__all__ = ["main", "mta"]
+
+EX_NOTHING = 1  # what was asked for is not there
+EX_INTERRUPTED = 130
+_TICK = 0.2
+_WHERE = "Use this mta.yaml instead of $MTA_CONFIG, the user's, /etc's."
+
+
+def _say(line: str) -> None:
+    click.echo(line)
+    sys.stdout.flush()
+
+
+def _print(lines: Iterable[str]) -> int:
+    """Print ``lines``; return how many."""
+    count = 0
+    for count, line in enumerate(lines, 1):
+        click.echo(line)
+    return count
+
+
+def _path(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    """Return --config as it stands before or behind the command's name."""
+    return value or (context.parent.params.get("config") if context.parent is not None else None)
+
+
+def _load(context: click.Context, parameter: click.Parameter, value: str | None) -> Config:
+    return load_config(_path(context, parameter, value))
+
+
+_config_path = click.option("--config", "path", metavar="FILE", callback=_path, help=_WHERE)
+_config = click.option("--config", metavar="FILE", callback=_load, help=_WHERE)
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", metavar="FILE", help=_WHERE)
+@click.version_option(__version__, message="mta (Posthouse) %(version)s")
+def mta(config: str | None) -> None:
+    """Run and understand the Posthouse mail transfer agent."""
+
+
+@mta.command()
+@_config_path
+@click.option("--try", "send", is_flag=True, help="Send one message the whole way, and trace it.")
+def up(path: str | None, send: bool) -> int:
+    """Start the configured daemons in the foreground; write a first mta.yaml if there is none."""
+    from mta import demo
+
+    config, written = demo.configure(path, load_config)
+    if written:
+        _say(f"wrote {config.path}")
+    return demo.run(config, _say, send=send, follow=True)
+
+
+@mta.command("demo")
+@_config_path
+def demo_(path: str | None) -> int:
+    """Send one message the whole way, trace it, and stop; exit 0 if it arrived."""
+    from mta import demo
+
+    config, written = demo.configure(path, load_config)
+    if written:
+        _say(f"wrote {config.path}")
+    return demo.run(config, _say, send=True, follow=False)
+
+
+@mta.command()
+@_config
+def check(config: Config) -> int:
+    """Read the configuration, and say what in it will not do (exit 78) or looks odd."""
+    from mta.config import lint
+
+    findings = lint.check(config)
+    _print(lint.spell(config, finding) for finding in findings)
+    return EX_CONFIG if any(finding.severity == "error" for finding in findings) else EX_OK
+
+
+@mta.command()
+@_config
+@_json
+@click.argument("address")
+def route(config: Config, as_json: bool, address: str) -> int:
+    """Explain where mail for ADDRESS goes: every rule, and the one that won."""
+    from mta import explain
+
+    text, status = explain.route_lines(explain.route(config, address), as_json=as_json)
+    click.echo(text.rstrip("\n"))
+    return status
+
+
+@mta.command()
+@_config
+@click.argument("subject", metavar="ID|ADDRESS")
+def why(config: Config, subject: str) -> int:
+    """Say why a message, or the mail for an address, still waits."""
+    from mta import explain
+
+    if not _print(explain.why(config, subject, time.time())):
+        raise _Nothing(f"nothing waits for {subject}")
+    return EX_OK
+
+
+@mta.command()
+@_config
+@_json
+@click.option("--queue", metavar="NAME", multiple=True, help="Only this queue; may be repeated.")
+@click.option("--host", metavar="HOST", default="", help="Only jobs for this host.")
+@click.option("--deferred", is_flag=True, help="Only jobs that have been tried.")
+def queue(config: Config, as_json: bool, queue: tuple[str, ...], host: str, deferred: bool) -> int:
+    """List the jobs that wait, the oldest first, with state and reason."""
+    from mta import listing
+
+    wanted = listing.Wanted(queue, host, deferred)
+    _print(listing.lines(config.spool, wanted, time.time(), as_json=as_json))
+    return EX_OK
+
+
+@mta.command("trace")
+@_config
+@_json
+@click.argument("message_id", metavar="ID")
+def trace_(config: Config, as_json: bool, message_id: str) -> int:
+    """Show what happened to a message, and where it stands now."""
+    from mta import trace
+
+    lines = trace.records if as_json else trace.text
+    if not _print(lines(config, message_id)):
+        raise _Nothing(f"no trace of {message_id} in the log or the spool")
+    return EX_OK
+
+
+@mta.command()
+@_config
+@_json
+@click.option(
+    "-n", "back", metavar="LINES", default=10, show_default=True, help="Begin so far back."
+)
+@click.option("--once", is_flag=True, help="Do not wait for more.")
+def tail(config: Config, as_json: bool, back: int, once: bool) -> int:
+    """Follow the log, also through its rotation, until Ctrl-C."""
+    from mta.tail import Tail
+
+    follower = Tail(config.log, as_json=as_json, back=back)
+    while True:
+        for line in follower.lines():
+            _say(line)
+        if once:
+            return EX_OK
+        time.sleep(_TICK)
+
+
+@mta.command()
+@_config
+@_json
+def status(config: Config, as_json: bool) -> int:
+    """Show which daemons run, what waits in each queue, and why."""
+    from mta import status
+
+    _print(status.lines(config, time.time(), as_json=as_json))
+    return EX_OK
+
+
+class _Nothing(PosthouseError):
+    """What was asked for is not there."""
+
+
+def _run(command: Callable[[], Any]) -> int:
+    """Return the exit status of ``command``; report what stops it as one line."""
+    try:
+        return command() or EX_OK
+    except click.ClickException as error:
+        error.show()
+        return EX_USAGE
+    except PosthouseError as error:
+        click.echo(f"mta: {error}", err=True)
+        return EX_NOTHING if isinstance(error, _Nothing) else exit_code(error)
+    except (click.Abort, KeyboardInterrupt):
+        return EX_INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # or the interpreter would try to flush it
+        return EX_OK
+    except OSError as error:
+        click.echo(f"mta: {error}", err=True)
+        return exit_code(PosthouseError())
+
+
+def main() -> None:
+    """Run the command ``mta``."""
+    sys.exit(_run(lambda: mta.main(standalone_mode=False, prog_name="mta")))

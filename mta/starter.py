@@ -1,0 +1,98 @@
+"""The first configuration: what ``mta up`` writes for a user who has none.
+
+It can do no harm: mail for this machine's own names goes to a Maildir below
+the state directory, everything else is refused at submission with the reason.
+No developer's machine mails the world by accident.
+
+Source   XDG base directories: $XDG_CONFIG_HOME, $XDG_STATE_HOME.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+
+from mta.values import frozen
+
+__all__ = ["Starter", "find_starter", "write"]
+
+_YAML = """\
+# Written by `mta up`, because there was no configuration yet.  It is yours to edit;
+# `mta check` reads it and says what it thinks.  All keys: man mta.yaml.
+
+hostname: {hostname}
+spool: "{state}/spool/"
+runtime: "{state}/run/"
+log: {{dir: "{state}/log/", formats: [postfix, json]}}
+local:
+  domains: [{hostname}, localhost]
+  users: ["{user}"]
+  mailbox: "maildir:{state}/mail/{{user}}/"
+  aliases: aliases
+channels:
+  - {{name: local, program: local, domains: $local}}
+# Mail for any other host is refused when it is submitted.  To send it on:
+#  - {{name: smtp, program: smtp, domains: "*", relay: ["smtp.example.net:25"]}}
+# and below it a deliver:  - deliver -b -csmtp
+daemons:
+  - deliver -b -clocal
+"""
+
+_ALIASES = """\
+# name: target, target …   Where mail for a name really goes; see mta.yaml(5).
+postmaster: {user}
+mailer-daemon: postmaster
+"""
+
+
+@frozen
+class Starter:
+    """What the first configuration depends on: two directories, a user and this host's name."""
+
+    config: str
+    state: str
+    user: str
+    hostname: str
+
+
+def find_starter(path: str = "") -> Starter:
+    """Return the starter of the user who runs us, to be written at ``path`` or in its usual place."""
+    home = os.path.expanduser("~")
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    state = os.environ.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state")
+    return Starter(
+        path or os.path.join(config, "mta", "mta.yaml"),
+        os.path.join(state, "mta"),
+        pwd.getpwuid(os.geteuid()).pw_name,
+        host_name(os.uname().nodename),
+    )
+
+
+def host_name(nodename: str) -> str:
+    """Return a full, legal host name made of what this machine calls itself."""
+    labels = [
+        re.sub(r"[^a-z0-9-]", "", label).strip("-")[:63] for label in nodename.lower().split(".")
+    ]
+    labels = [label for label in labels if label] or ["localhost"]
+    return ".".join(labels if len(labels) > 1 else [*labels, "localdomain"])
+
+
+def write(starter: Starter) -> str:
+    """Write mta.yaml and aliases, neither over an existing file; return the path of mta.yaml."""
+    directory = os.path.dirname(starter.config)
+    os.makedirs(directory, exist_ok=True)
+    state, user = (json.dumps(word)[1:-1] for word in (starter.state, starter.user))
+    text = _YAML.format(state=state, user=user, hostname=starter.hostname)
+    _create(os.path.join(directory, "aliases"), _ALIASES.format(user=starter.user))
+    _create(starter.config, text)
+    return starter.config
+
+
+def _create(path: str, text: str) -> None:
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        pass

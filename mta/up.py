@@ -1,0 +1,174 @@
+"""mta up: starts the configured daemons in the foreground, and starts again what dies.
+
+For one user, a container and the tests; in production init or systemd does
+this, with a unit for each deliver.
+
+Units    Times are float seconds on the monotonic clock.
+State    The children.  They die with us, also when we are killed.
+
+Invariants, each a property in tests/test_up.py
+    U1   A daemon that keeps dying is started ever more seldom, at most every LONGEST seconds.
+    U2   A daemon that says its command line or configuration is wrong is not started again.
+    U3   stop() returns within PATIENCE + a moment, and no child is left.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+from mta.errors import EX_CONFIG, EX_OK, EX_USAGE, ConfigError
+from mta.machine.process import Signals, die_with_parent
+from mta.values import TYPE_CHECKING, frozen, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mta.config.model import Config
+
+__all__ = ["Command", "Supervisor", "commands", "next_pause"]
+
+SHORTEST, LONGEST = 1.0, 60.0  # seconds before a daemon that died is started again
+STEADY = 60.0  # one that ran this long had a good start: its pause begins anew
+PATIENCE = 30.0  # seconds that daemons have to stop before they are killed
+
+_MODULES = {"deliver": "mta.deliver.program"}
+_LATER = {"smtpd": "this version has no SMTP listener yet; mail comes in through submit"}
+_HOPELESS = (EX_USAGE, EX_CONFIG)
+
+
+@frozen
+class Command:
+    """A daemon's command as typed, and what is run for it; ``argv`` () cannot be run yet."""
+
+    text: str
+    line: int
+    argv: tuple[str, ...]
+    remark: str = ""
+
+
+def commands(config: Config) -> list[Command]:
+    """Return the daemons of ``config``; ConfigError for one that no version knows."""
+    found = []
+    for daemon in config.daemons:
+        name, *arguments = shlex.split(daemon.command) or [""]
+        if name in _MODULES:
+            argv = (sys.executable, "-m", _MODULES[name], *arguments)
+            found.append(Command(daemon.command, daemon.line, argv))
+        elif name in _LATER:
+            found.append(Command(daemon.command, daemon.line, (), _LATER[name]))
+        else:
+            known = ", ".join([*_MODULES, *_LATER])
+            where = f"{config.path}:{daemon.line}:1"
+            raise ConfigError(f"{where}: {name!r} is no daemon; there are: {known}")
+    if not any(command.argv for command in found):
+        raise ConfigError(f"{config.path}: no daemon to start: see daemons in mta.yaml(5)")
+    return found
+
+
+def next_pause(pause: float, lived: float) -> float:
+    """Return how long to wait before the next start, after one that ``lived`` so long."""
+    return SHORTEST if lived >= STEADY or not pause else min(2 * pause, LONGEST)
+
+
+@frozen
+class _Child:
+    """One daemon: running as ``process``, or None until ``due``; ``due`` < 0 is never."""
+
+    command: Command
+    process: subprocess.Popen[bytes] | None = None
+    since: float = 0.0
+    pause: float = 0.0
+    due: float = 0.0
+
+
+class Supervisor:
+    """Keeps the daemons of one configuration running."""
+
+    def __init__(self, config: Config, say: Callable[[str], None]) -> None:
+        """Supervise ``config.daemons``, and ``say`` what happens, a line each.  ConfigError."""
+        self._config = config
+        self._say = say
+        self._children = [_Child(c) for c in commands(config) if c.argv]
+        self._signals = Signals(signal.SIGINT, signal.SIGTERM)
+        for command in commands(config):
+            if not command.argv:
+                say(f"line {command.line}: {command.text}: {command.remark}")
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether nothing runs and nothing will be started again."""
+        return all(child.process is None and child.due < 0 for child in self._children)
+
+    def step(self, timeout: float) -> bool:
+        """Start what is due, note what ended; wait up to ``timeout``; False when told to stop."""
+        now = time.monotonic()
+        self._children = [self._advance(child, now) for child in self._children]
+        waits = [
+            child.due - now for child in self._children if child.process is None and child.due > 0
+        ]
+        self._wait(max(0.0, min([timeout, *waits])))
+        return not self._signals.taken()
+
+    def _advance(self, child: _Child, now: float) -> _Child:
+        if child.process is None:
+            return self._start(child, now) if 0 <= child.due <= now else child
+        status = child.process.poll()
+        return child if status is None else self._ended(child, status, now)
+
+    def _start(self, child: _Child, now: float) -> _Child:
+        parent = os.getpid()
+        environment = {**os.environ, "MTA_CONFIG": self._config.path}
+        process = subprocess.Popen(
+            child.command.argv,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us; we ask them to stop
+            preexec_fn=lambda: die_with_parent(parent),
+        )
+        self._say(f"started {child.command.text} (pid {process.pid})")
+        return replace(child, process=process, since=now)
+
+    def _ended(self, child: _Child, status: int, now: float) -> _Child:
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        said = f"{child.command.text} (line {child.command.line}) ended with {how}"
+        if status == EX_OK or status in _HOPELESS:
+            self._say(f"{said}: not started again")
+            return replace(child, process=None, due=-1.0)
+        pause = next_pause(child.pause, now - child.since)
+        self._say(f"{said}: starts again in {pause:.0f} s")
+        return replace(child, process=None, pause=pause, due=now + pause)
+
+    def _wait(self, timeout: float) -> None:
+        """Return at a signal, a child's end, or after ``timeout``."""
+        poll = select.poll()
+        poll.register(self._signals.fileno(), select.POLLIN)
+        watched = [os.pidfd_open(c.process.pid) for c in self._children if c.process is not None]
+        for fd in watched:
+            poll.register(fd, select.POLLIN)
+        try:
+            poll.poll(timeout * 1000)
+        finally:
+            for fd in watched:
+                os.close(fd)
+
+    def stop(self) -> None:
+        """Ask all daemons to stop, kill those that do not within PATIENCE, and wait for them."""
+        running = [c.process for c in self._children if c.process is not None]
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + PATIENCE
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                self._say(f"pid {process.pid} did not stop: killed")
+                process.kill()
+                process.wait()
+        self._children = []
+        self._signals.close()
