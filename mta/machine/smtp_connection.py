@@ -30,6 +30,7 @@ __all__ = ["BLOCK", "Connection", "Owner", "Parcel"]
 
 BLOCK = 65536
 BLOCKS_AT_ONCE = 8  # of one message, before other connections get their turn
+_BUFFER = memoryview(bytearray(16384))  # a Protocol would allocate 256 KiB for each read
 
 
 @frozen
@@ -59,7 +60,7 @@ class Owner(Protocol):
         """The session has ended, for the reason ``outcome`` unless we ended it."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One session with a server, and the message under way."""
 
     def __init__(self, owner: Owner, hostname: str, relay: str) -> None:
@@ -93,9 +94,13 @@ class Connection(asyncio.Protocol):
         self._owner.connections.add(self)
         self._rest()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Lend the one buffer of all connections: it is emptied before the next read."""
+        return _BUFFER
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take what the server said."""
-        self.client.feed(data)
+        self.client.feed(bytes(_BUFFER[:nbytes]))
         self._run()
 
     def connection_lost(self, error: Exception | None) -> None:
