@@ -6,6 +6,7 @@ command needs is imported when it runs.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -34,8 +35,9 @@ def _say(line: str) -> None:
 def _print(lines: Iterable[str]) -> int:
     """Print ``lines``; return how many."""
     count = 0
-    for count, line in enumerate(lines, 1):
+    for line in lines:
         click.echo(line)
+        count += 1
     return count
 
 
@@ -153,9 +155,7 @@ def trace_(config: Config, as_json: bool, message_id: str) -> int:
 @mta.command()
 @_config
 @_json
-@click.option(
-    "-n", "back", metavar="LINES", default=10, show_default=True, help="Begin so far back."
-)
+@click.option("-n", "back", metavar="LINES", default=10, help="Begin LINES (10) before the end.")
 @click.option("--once", is_flag=True, help="Do not wait for more.")
 def tail(config: Config, as_json: bool, back: int, once: bool) -> int:
     """Follow the log, also through its rotation, until Ctrl-C."""
@@ -198,7 +198,7 @@ def _run(command: Callable[[], Any]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return EX_INTERRUPTED
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # or the interpreter would try to flush it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would flush into it
         return EX_OK
     except OSError as error:
         click.echo(f"mta: {error}", err=True)

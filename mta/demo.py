@@ -13,6 +13,7 @@ import sys
 import time
 
 from mta import trace
+from mta.config.load import SYSTEM_PATH
 from mta.errors import ConfigError, PosthouseError
 from mta.starter import find_starter, write
 from mta.tail import Tail
@@ -65,9 +66,8 @@ def configure(path: str | None, load: Callable[[str | None], Config]) -> tuple[C
     if path or os.environ.get("MTA_CONFIG"):
         return load(path), False
     starter = find_starter()
-    if os.path.exists(starter.config) or (
-        os.geteuid() == 0 and os.path.exists("/etc/mta/mta.yaml")
-    ):
+    system = os.geteuid() == 0 and os.path.exists(SYSTEM_PATH)
+    if os.path.exists(starter.config) or system:
         return load(None), False
     return load(write(starter)), True
 
@@ -117,9 +117,8 @@ def _try(supervisor: Supervisor, config: Config, say: Callable[[str], None]) -> 
     for line in trace.text(config, message_id):
         say(line)
     if arrived:
-        say(
-            f"It arrived: look into {config.local.mailbox.replace('{user}', address.split('@')[0])}"
-        )
+        mailbox = config.local.mailbox.replace("{user}", address.split("@")[0])
+        say(f"It arrived: look into {mailbox}")
     else:
         say(f"It has not arrived within {WITHIN:.0f} s: mta why {message_id}")
     binaries = os.path.dirname(sys.executable)

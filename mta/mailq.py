@@ -7,6 +7,7 @@ Source   showq's long format and ``postqueue -j`` of Postfix 3.7.  "*" after an
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 
@@ -111,6 +112,6 @@ def mailq_main() -> int:
         print(f"mailq: {error}", file=sys.stderr)
         return exit_code(error)
     except (BrokenPipeError, KeyboardInterrupt):
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would flush into it
         return 1
     return 0

@@ -58,7 +58,7 @@ class Starter:
 
 
 def find_starter(path: str = "") -> Starter:
-    """Return the starter of the user who runs us, to be written at ``path`` or in its usual place."""
+    """Return the starter of the user who runs us, at ``path`` or in its usual place."""
     home = os.path.expanduser("~")
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     state = os.environ.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state")
@@ -72,10 +72,8 @@ def find_starter(path: str = "") -> Starter:
 
 def host_name(nodename: str) -> str:
     """Return a full, legal host name made of what this machine calls itself."""
-    labels = [
-        re.sub(r"[^a-z0-9-]", "", label).strip("-")[:63] for label in nodename.lower().split(".")
-    ]
-    labels = [label for label in labels if label] or ["localhost"]
+    legal = [re.sub(r"[^a-z0-9-]", "", label).strip("-") for label in nodename.lower().split(".")]
+    labels = [label[:63] for label in legal if label] or ["localhost"]
     return ".".join(labels if len(labels) > 1 else [*labels, "localdomain"])
 
 

@@ -109,10 +109,8 @@ class Supervisor:
         """Start what is due, note what ended; wait up to ``timeout``; False when told to stop."""
         now = time.monotonic()
         self._children = [self._advance(child, now) for child in self._children]
-        waits = [
-            child.due - now for child in self._children if child.process is None and child.due > 0
-        ]
-        self._wait(max(0.0, min([timeout, *waits])))
+        idle = [child for child in self._children if child.process is None and child.due > 0]
+        self._wait(max(0.0, min([timeout, *[child.due - now for child in idle]])))
         return not self._signals.taken()
 
     def _advance(self, child: _Child, now: float) -> _Child:
@@ -129,7 +127,7 @@ class Supervisor:
             env=environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for us; we ask them to stop
-            preexec_fn=lambda: die_with_parent(parent),
+            preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  we have no threads
         )
         self._say(f"started {child.command.text} (pid {process.pid})")
         return replace(child, process=process, since=now)
