@@ -177,11 +177,13 @@ def start(
     return Running(process.pid, reading, deadline)
 
 
-def fork(work: Callable[[], bytes], keep: Sequence[int], deadline: float, who: Account) -> Running:
-    """Run ``work`` in a child that is ``who``; its result is the output, of an exception the text.
+def fork(
+    work: Callable[[], bytes], keep: Sequence[int], deadline: float, who: Account | None
+) -> Running:
+    """Run ``work`` in a child that is ``who`` (None: ourselves); its result is the output.
 
-    ``keep`` are the descriptors it needs.  The exit status is 0, or 75 after
-    an exception.  Only for a process that has no threads.
+    ``keep`` are the descriptors it needs.  The exit status is 0, or 75 after an
+    exception, whose text is the output.  Only for a process that has no threads.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -191,7 +193,9 @@ def fork(work: Callable[[], bytes], keep: Sequence[int], deadline: float, who: A
     return Running(pid, reading, deadline)
 
 
-def _child(work: Callable[[], bytes], keep: set[int], writing: int, who: Account) -> NoReturn:
+def _child(
+    work: Callable[[], bytes], keep: set[int], writing: int, who: Account | None
+) -> NoReturn:
     status = 75
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -202,7 +206,8 @@ def _child(work: Callable[[], bytes], keep: set[int], writing: int, who: Account
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.umask(0o077)
         os.chdir("/")
-        become(who)
+        if who is not None:
+            become(who)
         result = work()
         status = 0
     except BaseException as error:

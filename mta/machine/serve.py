@@ -29,6 +29,7 @@ from typing import BinaryIO
 from mta.channel.records import FD, Answer, Dispatch, Opening
 from mta.channel.talk import Quit
 from mta.errors import EX_OK, PosthouseError, exit_code
+from mta.machine.process import set_title
 from mta.machine.run import Ran, Running
 from mta.machine.wire import Wire, defect, open_socket
 from mta.types import Outcome, Reply
@@ -215,8 +216,13 @@ def serve(open_program: Callable[[Opening], Service], sock: socket.socket | None
 
 def run_program(name: str, open_program: Callable[[Opening], Service]) -> int:
     """Serve as the channel program ``name`` and return its exit status: its last line."""
+
+    def titled(opening: Opening) -> Service:
+        set_title(f"{name}[{opening.channel}]")
+        return open_program(opening)
+
     try:
-        serve(open_program)
+        serve(titled)
     except PosthouseError as error:
         print(f"{name}: {Reply.clean(str(error))}", file=sys.stderr)
         return exit_code(error)
