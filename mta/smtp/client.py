@@ -15,7 +15,8 @@ Source   RFC 5321 s3, s4.1.4; PIPELINING: RFC 2920 s3.1; table in states.py.
 State    One session; a transaction at a time.
 
 Invariants, each a property in tests/smtp/test_client.py
-    C1   However the server's octets are split, events and output are the same.
+    C1   However the server's octets are split, events and output are the same
+         (but a reply out of turn is only known for one if it precedes our command).
     C2   Whatever the octets, nothing but RemoteProtocolError is raised, and after
          it fail() settles what was open.
     C3   Every transaction begun is settled once, an outcome for each recipient.

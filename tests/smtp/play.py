@@ -1,0 +1,116 @@
+"""Plays a dialogue's server to the engine, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mta.errors import RemoteProtocolError
+from mta.smtp.client import Client, Closed, GoAhead, Ready, Settled
+from mta.smtp.data import Stuffer
+from mta.types import Outcome
+from tests.fakes import HOSTNAME, Dialogue
+
+Split = Callable[[bytes], list[bytes]]
+
+
+def whole(octets: bytes) -> list[bytes]:
+    return [octets]
+
+
+def single(octets: bytes) -> list[bytes]:
+    return [octets[i : i + 1] for i in range(len(octets))]
+
+
+class Driver:
+    """Does what mta.machine.smtp_connection does, without a socket."""
+
+    def __init__(self, dialogue: Dialogue, hostname: str = HOSTNAME) -> None:
+        self.client = Client(hostname)
+        self.out = b""
+        self.outcomes: list[Outcome] = []
+        self.events: list[object] = []
+        self._waiting = list(dialogue.messages)
+        self._body = b""
+
+    def feed(self, octets: bytes) -> None:
+        self.client.feed(octets)
+        self.pump()
+
+    def lost(self, reason: str) -> None:
+        self.client.lost(reason)
+        self.pump()
+
+    def pump(self) -> None:
+        again = True
+        while again:
+            again = self._step()
+
+    def _step(self) -> bool:
+        """Drain the events, then act on the last; True if that may make new ones."""
+        last: object = None
+        while (event := self._next()) is not None:
+            self.events.append(event)
+            if isinstance(event, Settled):
+                self.outcomes += event.outcomes
+            elif isinstance(event, Closed):
+                self._closed(event)
+                return False
+            else:
+                last = event
+        self.out += self.client.take()
+        if isinstance(last, GoAhead):
+            stuffer = Stuffer()
+            self.out += stuffer.feed(self._body) + stuffer.end()
+            self.client.finish()
+            return True
+        if isinstance(last, Ready):
+            if not self._waiting:
+                self.client.quit()
+            else:
+                transaction, self._body = self._waiting.pop(0)
+                try:
+                    self.client.begin(transaction)
+                except RemoteProtocolError as error:
+                    self.client.broken(error)
+            return True
+        return False
+
+    def _next(self) -> object:
+        try:
+            return self.client.next_event()
+        except RemoteProtocolError as error:
+            self.client.broken(error)
+            return self.client.next_event()
+
+    def _closed(self, event: Closed) -> None:
+        if event.outcome is not None:
+            for transaction, _ in self._waiting:
+                self.outcomes += [event.outcome] * len(transaction.recipients)
+        self._waiting = []
+
+
+def play(dialogue: Dialogue, split: Split = whole) -> Driver:
+    """Run the whole dialogue; the server's octets come as ``split`` cuts them."""
+    driver = Driver(dialogue)
+    said = b""
+
+    def deliver() -> None:
+        nonlocal said
+        octets, said = said, b""
+        for piece in split(octets):
+            driver.feed(piece)
+
+    for step in dialogue.steps:
+        if step.kind == "send":
+            said += step.octets
+            continue
+        deliver()
+        if step.kind == "expect":
+            got, driver.out = driver.out[: len(step.octets)], driver.out[len(step.octets) :]
+            assert got == step.octets, dialogue.name
+        else:
+            assert driver.out == b"", dialogue.name
+            driver.lost("timed out" if step.octets == b"silence" else "closed by the other end")
+    deliver()
+    assert driver.out == b"", dialogue.name
+    return driver

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mta.errors import LocalProtocolError, RemoteProtocolError
+from mta.smtp.client import Client, Closed, Settled
+from mta.smtp.extensions import Transaction
+from mta.smtp.states import CLOSED, READY
+from mta.types import Mailbox, Outcome
+from tests.fakes import BODY, Dialogue
+from tests.smtp.play import Driver
+
+A, B, C = (Mailbox(local, "example.net") for local in "abc")
+LINES = st.sampled_from(
+    [
+        b"220 mx",
+        b"250 ok",
+        b"250-mx\r\n250-PIPELINING\r\n250 SIZE 10",
+        b"250-mx\r\n250 PIPELINING",
+        b"354 go",
+        b"421 bye",
+        b"450 later",
+        b"550 no",
+        b"251 hm",
+        b"junk",
+        b"250-",
+    ]
+)
+
+
+def dialogue(*recipients: tuple[Mailbox, ...]) -> Dialogue:
+    messages = tuple((Transaction(A, boxes, len(BODY)), BODY) for boxes in recipients)
+    return Dialogue("made", "", messages, (), ())
+
+
+@given(st.lists(LINES, max_size=25), st.booleans(), st.booleans())
+def test_c2_c3_whatever_the_server_says(lines: list[bytes], greet: bool, closes: bool) -> None:
+    driver = Driver(dialogue((B,), (B, C), (C,)))
+    if greet:
+        driver.feed(b"220 mx\r\n")
+        driver.feed(b"250-mx\r\n250 PIPELINING\r\n" if closes else b"250 mx\r\n")
+    for line in lines:
+        driver.feed(line + b"\r\n")
+    driver.lost("closed by the other end")
+    assert driver.client.state == CLOSED
+    assert isinstance(driver.events[-1], Closed)
+    assert sum(isinstance(event, Closed) for event in driver.events) == 1
+    assert len(driver.outcomes) == 4 or driver.events[-1] == Closed(None)
+    settled = [event for event in driver.events if isinstance(event, Settled)]
+    assert all(event.outcomes for event in settled)
+
+
+@given(st.lists(st.binary(max_size=200), max_size=20))
+def test_c2_fuzz(pieces: list[bytes]) -> None:
+    client = Client("c.example.test")
+    try:
+        for piece in pieces:
+            client.feed(piece)
+            while client.next_event() is not None:
+                pass
+    except RemoteProtocolError as error:
+        client.broken(error)
+        assert isinstance(client.next_event(), Closed)
+        assert client.next_event() is None
+
+
+def served(
+    lines: list[bytes], pipelining: bool, mail: int, rcpts: list[int], end: tuple[int, int]
+) -> list[Outcome]:
+    """Play a server with its mind made up, in lockstep or not; return the outcomes."""
+    driver = Driver(dialogue((A, B, C)))
+    driver.feed(b"220 mx\r\n")
+    driver.out = b""
+    driver.feed(b"250-mx\r\n250 PIPELINING\r\n" if pipelining else b"250 mx\r\n")
+    answers = {
+        b"MAIL": [mail],
+        b"RCPT": list(rcpts),
+        b"DATA": [end[0]],
+        b"RSET": [250],
+        b"QUIT": [221],
+    }
+    in_data = False
+    while driver.out and driver.client.state != CLOSED:
+        if in_data:
+            body, dot, driver.out = driver.out.partition(b"\r\n.\r\n")
+            if not dot:  # the lone dot
+                assert driver.out == b"" and body == b".\r\n"
+            in_data = False
+            lines.append(body + dot)
+            driver.feed(b"%d said\r\n" % end[1])
+            continue
+        line, _, driver.out = driver.out.partition(b"\r\n")
+        lines.append(line)
+        code = answers[line[:4]].pop(0)
+        if line == b"DATA" and code == 354:
+            in_data = True
+        driver.feed(b"%d said\r\n" % code)
+    return driver.outcomes
+
+
+CODE = st.sampled_from([250, 450, 550])
+
+
+@given(CODE, st.lists(CODE, min_size=3, max_size=3), st.sampled_from([354, 451, 554]), CODE)
+def test_c4_pipelining_changes_no_outcome(
+    mail: int, rcpts: list[int], data: int, final: int
+) -> None:
+    slow, fast = [], []
+    outcomes = served(slow, False, mail, rcpts, (data, final))
+    assert outcomes == served(fast, True, mail, rcpts, (data, final))
+    assert len(outcomes) == 3
+    delivered = any(outcome.reply.positive for outcome in outcomes)
+    whole = any(b"Hello." in line for line in fast)
+    assert whole == any(b"Hello." in line for line in slow)
+    assert whole == (mail == 250 and 250 in rcpts and data == 354)  # C5
+    assert delivered == (whole and final == 250)
+
+
+def ready(lines: bytes = b"250 mx\r\n") -> Client:
+    client = Client("c.example.test")
+    client.feed(b"220 mx\r\n")
+    assert client.next_event() is None
+    client.feed(lines)
+    assert client.next_event() is not None
+    client.take()
+    return client
+
+
+def test_one_write_with_pipelining() -> None:
+    client = ready(b"250-mx\r\n250 PIPELINING\r\n")
+    client.begin(Transaction(A, (B, C)))
+    lines = client.take().split(b"\r\n")
+    assert [line[:4] for line in lines] == [b"MAIL", b"RCPT", b"RCPT", b"DATA", b""]
+    assert client.take() == b""
+
+
+def test_stray_octets_before_a_transaction_are_out_of_turn() -> None:
+    client = ready()
+    client.feed(b"250 ")
+    with pytest.raises(RemoteProtocolError):
+        client.begin(Transaction(A, (B,)))
+
+
+def test_421_between_messages_closes() -> None:
+    client = ready()
+    client.feed(b"421 4.3.2 too idle\r\n")
+    event = client.next_event()
+    assert isinstance(event, Closed)
+    assert event.outcome is not None
+    assert event.outcome.reply.status == "4.3.2"
+
+
+def test_an_unasked_reply_between_messages_is_a_protocol_error() -> None:
+    client = ready()
+    client.feed(b"250 surprise\r\n")
+    with pytest.raises(RemoteProtocolError):
+        client.next_event()
+
+
+def test_answered_tells_a_stale_connection_from_a_refusal() -> None:
+    client = ready()
+    client.begin(Transaction(A, (B,)))
+    assert not client.answered
+    client.feed(b"250 ok\r\n")
+    client.next_event()
+    assert client.answered
+
+
+@pytest.mark.parametrize("verb", ["finish", "quit", "begin"])
+def test_our_own_mistakes_are_local_errors(verb: str) -> None:
+    client = Client("c.example.test")
+    with pytest.raises(LocalProtocolError):
+        client.begin(Transaction(A, (B,))) if verb == "begin" else getattr(client, verb)()
+    assert client.state != READY
+
+
+def test_a_transaction_needs_a_recipient() -> None:
+    with pytest.raises(LocalProtocolError):
+        ready().begin(Transaction(A, ()))
