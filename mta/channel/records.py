@@ -154,8 +154,10 @@ _PATTERNS: dict[bytes, re.Pattern[bytes]] = {
         b"done": rb"done " + _NUMBER,
     }.items()
 }
-_HELLO_OFFER = re.compile(rb"hello ([0-9]{1,9}) " + _WORD + b" " + _WORD + b" " + _WORD)
-_HELLO_ANSWER = re.compile(rb"hello ([0-9]{1,9}) (each|all) ([1-9][0-9]{0,5}) (fd|inline)")
+_HELLOS = {
+    "hello": re.compile(rb"hello ([0-9]{1,9}) " + _WORD + b" " + _WORD + b" " + _WORD),
+    "answer": re.compile(rb"hello ([0-9]{1,9}) (each|all) ([1-9][0-9]{0,5}) (fd|inline)"),
+}
 
 _CONTROL = bytes(range(0x20)) + b"\x7f"
 _ESCAPES = {c: f"%{c:02X}" for c in (*range(0x21), 0x25, 0x7F)}
@@ -286,10 +288,10 @@ def _clean(text: str) -> str:
     return Reply.clean(text.encode("utf-8", "replace").decode())
 
 
-def parse(line: bytes) -> tuple[str, re.Match[bytes]]:
+def parse(line: bytes, hello: str = "hello") -> tuple[str, re.Match[bytes]]:
     """Return the first word of ``line`` (without its LF) and the match of its pattern.
 
-    The program's ``hello`` is returned as "answer".  Raises RemoteProtocolError
+    A hello is deliver's, or the program's if ``hello`` is "answer".  Raises RemoteProtocolError
     for anything that is not a record of this version.
     """
     if len(line) >= LINE_LIMIT:
@@ -298,7 +300,7 @@ def parse(line: bytes) -> tuple[str, re.Match[bytes]]:
         raise RemoteProtocolError("a control character in a line")
     first = line.partition(b" ")[0]
     if first == b"hello":
-        return _parse_hello(line)
+        return hello, _parse_hello(line, _HELLOS[hello])
     pattern = _PATTERNS.get(first)
     if pattern is None:
         shown = Reply.clean(first[:40].decode("utf-8", "replace"))
@@ -309,14 +311,15 @@ def parse(line: bytes) -> tuple[str, re.Match[bytes]]:
     return first.decode(), match
 
 
-def _parse_hello(line: bytes) -> tuple[str, re.Match[bytes]]:
-    for name, pattern in (("answer", _HELLO_ANSWER), ("hello", _HELLO_OFFER)):
-        match = pattern.fullmatch(line)
-        if match is not None:
-            if int(match[1]) != VERSION:
-                raise RemoteProtocolError(f"version {int(match[1])}; this side speaks {VERSION}")
-            return name, match
-    raise RemoteProtocolError("bad words after 'hello'")
+def _parse_hello(line: bytes, pattern: re.Pattern[bytes]) -> re.Match[bytes]:
+    version = line.split(b" ")[1:2]
+    if version and version[0].isdigit() and version != [b"%d" % VERSION]:
+        shown = version[0][:9].decode()
+        raise RemoteProtocolError(f"version {shown}; this side speaks {VERSION}")
+    match = pattern.fullmatch(line)
+    if match is None:
+        raise RemoteProtocolError("bad words after 'hello'")
+    return match
 
 
 def decode_words(match: re.Match[bytes]) -> list[str]:

@@ -196,7 +196,7 @@ class DeliverEnd:
             raise RemoteProtocolError(f"a line longer than {LINE_LIMIT} octets")
         events: list[Answer | Told | Done] = []
         for line in lines:
-            word, match = parse(line)
+            word, match = parse(line, "answer")
             if word not in FROM_PROGRAM:
                 raise RemoteProtocolError(f"{word!r} is not a word for a channel program")
             self._state = walk(SESSION, self._state, word)
