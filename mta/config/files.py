@@ -106,7 +106,8 @@ def read_aliases(text: str) -> tuple[Alias, ...]:
     for start, end in _entries(lines):
         line, column = position(clean, start)
         if clean[start] in " \t":
-            finder.complain(line, column, "a continuation line, but there is nothing to continue")
+            indent = len(clean[start:end]) - len(clean[start:end].lstrip(" \t"))
+            finder.complain(line, column + indent, "there is nothing that this line continues")
             continue
         key, after = _name(finder, clean, start, end)
         targets = _targets(finder, clean, after, end) if key else ()
@@ -134,7 +135,7 @@ def _entries(lines: list[str]) -> Iterator[tuple[int, int]]:
 _QUOTED = r'"(?:[^"\\\n]|\\.)*"'
 _ALIAS = re.compile(rf"(?:({_QUOTED})|([^\s:\"@,|/]+))[ \t]*:")
 _PART = re.compile(rf"(?:{_QUOTED}|[^\",])+")
-_STRAY_SPACE = re.compile(rf"(?:{_QUOTED}|\S)+?(\s)")
+_STRAY_SPACE = re.compile(rf"(?:{_QUOTED}|[^\s\"])+(\s)")
 
 
 def _name(finder: _Finder, text: str, start: int, end: int) -> tuple[str, int]:
@@ -159,22 +160,21 @@ def _targets(finder: _Finder, text: str, start: int, end: int) -> tuple[str, ...
     while offset <= end:
         match = _PART.match(text, offset, end)
         raw = match[0] if match else ""
-        at = offset + len(raw) - len(raw.lstrip())
-        target = _target(finder, text, raw.strip(), at)
-        targets += [target] if target else []
-        offset += len(raw)
-        if offset < end and text[offset] != ",":
-            finder.complain(*position(text, offset), "a quoted text must end on its line")
+        after = offset + len(raw)
+        if after < end and text[after] != ",":
+            finder.complain(*position(text, after), "a quoted text must end on its line")
             break
-        offset += 1
+        target = _target(finder, text, raw.strip(), offset + len(raw) - len(raw.lstrip()))
+        targets += [target] if target else []
+        offset = after + 1
     return tuple(targets)
 
 
 def _target(finder: _Finder, text: str, raw: str, at: int) -> str:
     """Return one target as the router wants it: an action without its quotes, or an address."""
     where = position(text, at)
-    if raw[:1] == "<" and raw[-1:] == ">":
-        raw = raw[1:-1]
+    if raw[-1:] == ">" and "<" in raw and raw[0] not in "|/:":
+        raw = raw[raw.rindex("<") + 1 : -1]  # Some Name <address>
     if raw.startswith('|"') and raw.endswith('"') and re.fullmatch(_QUOTED, raw[1:]):
         return "|" + _unquote(raw[2:-1])
     if re.fullmatch(_QUOTED, raw):

@@ -97,11 +97,9 @@ def read_include(config: Config, path: str) -> str:
     """
     whole = os.path.join(os.path.dirname(config.local.aliases or config.path), path)
     try:
-        fd = os.open(whole, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            status = os.fstat(fd)
+        with open(whole, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
             owners = (0, os.stat(config.path).st_uid)
-            reason = _distrust(status, owners)
+            reason = _distrust(os.fstat(file.fileno()), owners)
             octets = b"" if reason else file.read(INCLUDE_LIMIT + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)

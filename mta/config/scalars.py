@@ -301,8 +301,8 @@ def mailbox(text: str) -> tuple[str, str]:
 
 
 def members(text: str) -> str:
-    """The path of a list's members, with {list} for its name."""
-    return path(_template(text, "list"))
+    """The path of a list's members, with {list} for its name and {domain} for its domain."""
+    return path(_template(text, "list", ("domain",)))
 
 
 def owner(text: str) -> str:

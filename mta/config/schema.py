@@ -15,7 +15,17 @@ from typing import Any
 from mta.config.scalars import WORDS
 from mta.values import frozen
 
-__all__ = ["SCHEMA", "Key", "ListOf", "MapOf", "Options", "json_schema", "keys", "program_kind"]
+__all__ = [
+    "SCHEMA",
+    "Key",
+    "ListOf",
+    "MapOf",
+    "Options",
+    "json_schema",
+    "json_text",
+    "keys",
+    "program_kind",
+]
 
 PATH_PROGRAM = "path"  # what ``programs`` calls a program given by its absolute path
 
@@ -302,6 +312,13 @@ def json_schema() -> dict[str, Any]:
         "description": "The configuration of Posthouse; see mta.yaml(5).",
         **_json_of(SCHEMA),
     }
+
+
+def json_text() -> str:
+    """Return the text of etc/mta.schema.json."""
+    import json
+
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _json_of(kind: Kind) -> dict[str, Any]:

@@ -77,15 +77,13 @@ def read_octets(path: str, limit: int) -> tuple[bytes, tuple[int, ...]]:
     from mta.config.snapshot import signature
 
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ConfigError("it is not a regular file")
+            octets = file.read(limit + 1)
     except OSError as error:
         raise ConfigError(error.strerror) from None
-    with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            is_dir = stat.S_ISDIR(status.st_mode)
-            raise ConfigError("it is a directory" if is_dir else "it is not a regular file")
-        octets = file.read(limit + 1)
     if len(octets) > limit:
         raise ConfigError(f"it is larger than {limit} octets")
     return octets, signature(status)

@@ -82,6 +82,8 @@ def _explain(error: yaml.MarkedYAMLError) -> Problem:
         reason = "a second document begins here: the file holds one"
     elif "'\\t'" in reason:
         reason = "a tab cannot indent YAML: use spaces"
+    elif "but got '{'" in reason:
+        reason = "a value with braces needs quotes here"
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
     return Problem(line, column, reason)
 

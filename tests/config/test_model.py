@@ -1,0 +1,90 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mta.config.model import (
+    Channel,
+    Config,
+    Daemon,
+    Limits,
+    Listener,
+    LoadLimits,
+    LocalConfig,
+    LogConfig,
+    Retry,
+    flatten,
+    rebuild,
+)
+from mta.errors import ConfigError
+
+TEXT = st.text(max_size=5)
+TEXTS = st.lists(TEXT, max_size=3).map(tuple)
+NUMBER = st.floats(0, 1e9)
+COUNT = st.integers(0, 1 << 60)
+
+
+def rows(*parts):
+    return st.lists(st.tuples(*parts), max_size=3).map(tuple)
+
+
+CHANNEL = st.builds(
+    Channel, TEXT, TEXT, TEXT, TEXTS, TEXT, TEXTS, COUNT, COUNT, COUNT, COUNT,
+    st.builds(Retry, NUMBER, NUMBER, NUMBER),
+    NUMBER, NUMBER, NUMBER, TEXTS, NUMBER, TEXT, TEXT, rows(TEXT, TEXT),
+)  # fmt: skip
+CONFIGS = st.builds(
+    Config, TEXT, TEXT, TEXT, TEXT,
+    st.builds(LogConfig, TEXT, TEXTS),
+    st.builds(LocalConfig, TEXTS, st.none() | TEXTS, TEXT, TEXT, TEXT),
+    st.lists(st.builds(Listener, TEXT, TEXT), max_size=2).map(tuple),
+    TEXTS, TEXTS, TEXTS,
+    st.builds(Limits, COUNT, COUNT),
+    st.builds(LoadLimits, NUMBER, NUMBER, NUMBER),
+    st.lists(CHANNEL, max_size=2).map(tuple),
+    st.lists(st.builds(Daemon, TEXT, COUNT), max_size=2).map(tuple),
+    rows(TEXT, rows(COUNT, TEXT, TEXT)),
+    rows(TEXT, TEXTS, COUNT),
+)  # fmt: skip
+
+
+def plain(value):
+    if type(value) is tuple:
+        return all(plain(v) for v in value)
+    return value is None or type(value) in (str, int, float)
+
+
+@given(CONFIGS)
+def test_m1_rebuild_undoes_flatten(config):
+    assert rebuild(flatten(config)) == config
+
+
+@given(CONFIGS)
+def test_m2_a_flat_config_is_plain(config):
+    assert plain(flatten(config))
+
+
+@pytest.mark.parametrize("flat", [(), (1,), tuple(range(16)), ((),) * 16])
+def test_what_is_no_config_is_not_rebuilt(flat):
+    with pytest.raises((TypeError, ValueError)):
+        rebuild(flat)
+
+
+def channel(name: str, queue: str) -> Channel:
+    return Channel(
+        name, "smtp", queue, (), "", (), 25, 1, 1, 1, Retry(1.0, 2.0, 3.0),
+        0.0, 0.0, 1.0, (), 1.0, "", "", (),
+    )  # fmt: skip
+
+
+def test_channels_and_queues_are_found_by_name():
+    nothing = LogConfig("/l", ()), LocalConfig((), None, "mbox", "/m", "")
+    rest = (), (), (), (), Limits(1, 1), LoadLimits(0.0, 0.0, 0.0)
+    made = (channel("a", "q"), channel("b", "q"), channel("c", "c"))
+    tables = (("/t", ((1, "x.test", ""),)),)
+    config = Config("/f", "h", "/s", "/r", *nothing, *rest, made, (), tables, ())
+    assert config.channel("b") is made[1]
+    assert config.queues() == ("q", "c")
+    assert config.table("/t") == ((1, "x.test", ""),)
+    assert config.table("") == ()
+    with pytest.raises(ConfigError, match="no channel is called 'd'; there are: a b c"):
+        config.channel("d")
