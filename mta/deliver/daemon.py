@@ -1,0 +1,331 @@
+"""The loop that turns lanes: sweeps, wake-ups, signals, timers, and a clean end.
+
+One pass ends when all that may go has gone.  A daemon (-b) sweeps every
+-T seconds and serves new mail as intake rings; both end the same way at
+SIGTERM or SIGINT: no new jobs, what is in flight has STOP_LIMIT seconds, what
+is not back by then is deferred, everything is given back and written down.
+
+Units    Monotonic seconds, but for next_due, which is wall time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+
+from mta.config.model import Channel, Config
+from mta.deliver.desk import Desk
+from mta.deliver.flags import Flags
+from mta.deliver.keeper import Keeper
+from mta.deliver.lane import Lane, Rules
+from mta.deliver.options import options
+from mta.deliver.programs import ChannelProgram
+from mta.deliver.returns import Returns
+from mta.errors import ChannelError, SpoolError
+from mta.machine import clock
+from mta.machine.load import load_average
+from mta.machine.log import Log
+from mta.machine.process import Signals, set_title
+from mta.machine.wake import Ear
+from mta.policy.load import Gate, Thresholds
+from mta.policy.select import Ages
+from mta.spool.intake import take_in
+from mta.spool.layout import JobName
+from mta.spool.spool import Spool
+
+__all__ = ["Daemon"]
+
+TICK = 0.5
+STOP_LIMIT = 30.0
+SETTLE_SYNC = 0.05  # from a settlement to the sync that makes it durable; promised: 0.1
+RECOVERY_LIMIT = 600.0  # how long a pass waits for another's recovery of the spool
+SLOW_TICKS = 10  # ticks between looks at the load and at what the spool would not take
+START_LIMIT = 3  # ends in a row after which a pass gives a channel up
+
+
+class Daemon:
+    """One deliver; run() returns the exit status."""
+
+    def __init__(
+        self,
+        config: Config,
+        channels: Sequence[Channel],
+        flags: Flags,
+        spool: Spool,
+        log: Log,
+        *,
+        watch: Callable[[str], None] | None = None,
+    ) -> None:
+        """Serve ``channels`` of ``config`` as ``flags`` say."""
+        self._config = config
+        self._flags = flags
+        self._spool = spool
+        self._log = log
+        self._returns = Returns(config, self._nudge)
+        self._gate = Gate(Thresholds(config.load.delay, config.load.queue_only))
+        self._names = ",".join(channel.name for channel in channels)
+        rules = _rules(flags)
+        self._lanes: list[Lane] = []
+        self._programs: list[ChannelProgram] = []
+        self._desks: list[Desk] = []
+        for channel in channels:
+            desk = Desk(channel, spool, log, self._returns, clock, watch=watch)
+            lane = Lane(channel, spool, log, desk, clock, rules=rules)
+            told = options(config, channel)
+            program = ChannelProgram(channel, config.hostname, told, lane, log, nudge=self._nudge)
+            lane.attach(program)
+            self._lanes.append(lane)
+            self._programs.append(program)
+            self._desks.append(desk)
+        self._daemon = flags.background and not flags.ids
+        self._keeper = Keeper(spool, config.path, log) if self._daemon else None
+        self._ears: list[tuple[str, Ear]] = []
+        self._pumping = False
+        self._syncing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended: asyncio.Event | None = None
+        self._stop_at = 0.0
+        self._ticks = 0
+        self._next_sweep = 0.0
+        self._title = ""
+        self._accepted = 0
+        self.given_up: list[str] = []
+
+    async def run(self) -> None:
+        """Work until the pass is over or a signal has come and all is in order."""
+        loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        loop.add_reader(signals.fileno(), lambda: self._signalled(signals.taken()))
+        try:
+            await self._begin()
+            if not self._stop_at:
+                self._sweep()
+            self._tick()
+            await self._ended.wait()
+        finally:
+            await self._end()
+            loop.remove_reader(signals.fileno())
+            signals.close()
+
+    async def _begin(self) -> None:
+        """Take in what was accepted, or have it taken in, and wait until jobs may be claimed."""
+        self._show("starting")
+        if self._keeper is None:
+            self._take_in()
+        else:
+            for queue in dict.fromkeys(lane.channel.queue for lane in self._lanes):
+                ear = Ear(self._config.runtime, f"wake/{queue}.{os.getpid()}")
+                self._ears.append((queue, ear))
+                asyncio.get_running_loop().add_reader(ear.fileno(), self._hear, queue, ear)
+        began = clock.monotonic()
+        while not self._stop_at:
+            if self._keeper is not None:
+                self._keeper.tick(clock.monotonic())
+            if self._spool.ready:
+                return
+            if self._keeper is None and clock.monotonic() - began > RECOVERY_LIMIT:
+                raise SpoolError("another process holds the intake and does not recover the spool")
+            await asyncio.sleep(0.05)
+
+    def _take_in(self) -> None:
+        take_in(
+            self._spool,
+            lambda entry: self._log.queued(
+                entry.envelope.id,
+                entry.envelope.reverse_path,
+                entry.envelope.size,
+                entry.envelope.recipients,
+                entry.envelope.origin,
+            ),
+        )
+
+    def _sweep(self) -> None:
+        """Have every lane look at its queue, or at the messages that were named."""
+        self._next_sweep = clock.monotonic() + self._flags.interval
+        if self._flags.ids:
+            for lane in self._lanes:
+                for word in self._flags.ids:
+                    lane.offer(_named(self._spool, word))
+        else:
+            for lane in self._lanes:
+                lane.sweep()
+        self._nudge()
+
+    def _hear(self, queue: str, ear: Ear) -> None:
+        """Take in the names that intake rings; a "*" means that it could not name all."""
+        for datagram in ear.read():
+            if datagram == b"*":
+                self._next_sweep = 0.0
+                continue
+            files = datagram.decode("utf-8", "surrogateescape").split("\n")
+            names = [n for n in (JobName.parse(queue, file) for file in files) if n is not None]
+            for lane in self._lanes:
+                if lane.channel.queue == queue:
+                    lane.offer(names)
+        self._nudge()
+
+    def _nudge(self) -> None:
+        """Pump soon, once."""
+        if not self._pumping and self._ended is not None:
+            self._pumping = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pumping = False
+        more = False
+        for lane in self._lanes:
+            more = lane.pump() or more
+        if self._spool.unsynced and not self._syncing:
+            self._syncing = True
+            asyncio.get_running_loop().call_later(SETTLE_SYNC, self._sync)
+        if more:
+            self._nudge()
+            return
+        self._set_timer()
+        self._look_for_end()
+
+    def _sync(self) -> None:
+        """Make settlements durable, in a thread: the loop need not wait for the disk."""
+
+        def synced(done: asyncio.Future[None]) -> None:
+            self._syncing = False
+            if done.exception() is not None:
+                self._log.warning(f"settled work could not be synced: {done.exception()}")
+            if self._spool.unsynced:
+                self._nudge()
+
+        future = asyncio.get_running_loop().run_in_executor(None, self._spool.sync_marks)
+        future.add_done_callback(synced)
+
+    def _set_timer(self) -> None:
+        """Pump again when the next job is due."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        times = [t for t in (lane.next_due for lane in self._lanes) if t is not None]
+        if times and not self._stop_at:
+            wait = max(0.01, min(times) - clock.wall())
+            self._timer = asyncio.get_running_loop().call_later(wait, self._nudge)
+
+    def _look_for_end(self) -> None:
+        """End when the pass is over, or when nothing is in flight after a signal."""
+        assert self._ended is not None
+        for lane, program in zip(self._lanes, self._programs, strict=True):
+            if not self._daemon and program.failures >= START_LIMIT and not lane.stopping:
+                self.given_up.append(lane.channel.name)
+                lane.abandon()
+        in_flight = sum(lane.in_flight for lane in self._lanes)
+        if self._stop_at:
+            if not in_flight:
+                self._ended.set()
+            return
+        if self._daemon or in_flight or not all(lane.idle or lane.stopping for lane in self._lanes):
+            return
+        if not self._flags.ids and self._returns.accepted > self._accepted:
+            self._accepted = self._returns.accepted
+            self._take_in()  # the DSNs of this pass are part of it
+            self._sweep()
+        elif any(lane.index.overflow for lane in self._lanes):
+            self._sweep()
+        else:
+            self._ended.set()
+
+    def _tick(self) -> None:
+        """Do twice a second what need not be done at once."""
+        mono = clock.monotonic()
+        self._ticks += 1
+        for program in self._programs:
+            program.tick(mono)
+        self._returns.tick(mono)
+        if self._keeper is not None and not self._stop_at:
+            self._keeper.tick(mono)
+        if self._ticks % SLOW_TICKS == 1:
+            self._slow_tick()
+        overflow = any(i.overflow and not i.waiting for i in (lane.index for lane in self._lanes))
+        if self._daemon and not self._stop_at and (mono >= self._next_sweep or overflow):
+            self._sweep()
+        if self._stop_at and mono >= self._stop_at:
+            for program in self._programs:
+                program.kill()
+        self._log.maybe_flush(mono)
+        self._show(self._state())
+        self._nudge()
+        asyncio.get_running_loop().call_later(TICK, self._tick)
+
+    def _slow_tick(self) -> None:
+        if self._gate.watching:
+            level = self._gate.note(load_average())
+            for lane in self._lanes:
+                lane.load = level
+        for desk in self._desks:
+            desk.retry()
+
+    def _state(self) -> str:
+        in_flight = sum(lane.in_flight for lane in self._lanes)
+        total = in_flight + sum(lane.index.waiting for lane in self._lanes)
+        if self._stop_at:
+            return f"stopping, {in_flight} in flight"
+        if not total:
+            return "idle"
+        busy = max(self._lanes, key=lambda lane: lane.in_flight)
+        return f"{busy.latest_host or busy.channel.name} {in_flight} of {total}"
+
+    def _show(self, state: str) -> None:
+        if state != self._title:
+            self._title = state
+            set_title(f"deliver[{self._names}]: {state}")
+
+    def _signalled(self, numbers: frozenset[int]) -> None:
+        if signal.SIGHUP in numbers:
+            self._log.flush()  # a log that was renamed is opened anew
+        if {signal.SIGTERM, signal.SIGINT} & numbers:
+            # A second signal is from somebody in a hurry.
+            self._stop_at = clock.monotonic() + (0.0 if self._stop_at else STOP_LIMIT)
+            for lane in self._lanes:
+                lane.abandon()
+            self._nudge()
+
+    async def _end(self) -> None:
+        """Leave everything in order: programs gone, settlements synced, lines written."""
+        for _, ear in self._ears:
+            asyncio.get_running_loop().remove_reader(ear.fileno())
+            ear.close()
+        for program in self._programs:
+            program.quit()
+        limit = clock.monotonic() + STOP_LIMIT
+        while any(program.running for program in self._programs):
+            if clock.monotonic() > limit:
+                for program in self._programs:
+                    program.kill()
+            await asyncio.sleep(0.01)
+        for desk in self._desks:
+            desk.retry()
+        self._returns.close()
+        await asyncio.sleep(0)  # the answers of DSNs that were on their way
+        if self._keeper is not None:
+            self._keeper.stop()
+        if self._spool.unsynced:
+            self._spool.sync_marks()
+        self._log.flush()
+        if self.given_up:
+            raise ChannelError(f"the program of channel {', '.join(self.given_up)} does not run")
+
+
+def _rules(flags: Flags) -> Rules:
+    """Return the lanes' rules; a pass by hand tries every job once, due or not."""
+    named = bool(flags.ids)
+    return Rules(
+        Ages() if named else Ages(flags.younger, flags.older),
+        not flags.unsorted,
+        flags.dead_ttl,
+        0.0 if flags.background and not named else clock.wall(),
+    )
+
+
+def _named(spool: Spool, word: str) -> list[JobName]:
+    """Return the jobs of message ID, or the one that ID.N names."""
+    message_id, dot, number = word.partition(".")
+    return [n for n in spool.find(message_id) if not dot or str(n.number) == number]

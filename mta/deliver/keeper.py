@@ -1,0 +1,88 @@
+"""Keeps an intake running: whichever deliver finds the lock free starts one as its child.
+
+The child inherits the locked descriptor, so the lock lives as long as it does.
+It ends with us; then another deliver, which looks once a second, starts the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+
+from mta.errors import SpoolError
+from mta.spool.intake import try_lock
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mta.machine.log import Log
+    from mta.spool.spool import Spool
+
+__all__ = ["Keeper"]
+
+PATIENCE = 5.0  # seconds that a stopping child has
+LONGEST_WAIT = 60.0
+
+
+class Keeper:
+    """Looks after the intake on behalf of one deliver."""
+
+    def __init__(self, spool: Spool, config_path: str, log: Log) -> None:
+        self._spool = spool
+        self._config_path = config_path
+        self._log = log
+        self._child: subprocess.Popen[bytes] | None = None
+        self._not_before = 0.0
+        self._wait = 1.0
+
+    def tick(self, mono: float) -> None:
+        """Start an intake if none runs."""
+        if self._child is not None:
+            if self._child.poll() is None:
+                return
+            self._log.program_ended("intake", self._child.pid, self._child.returncode)
+            self._child = None
+            self._not_before = mono + self._wait
+            self._wait = min(LONGEST_WAIT, self._wait * 2)
+        if mono < self._not_before:
+            return
+        try:
+            lock = try_lock(self._spool)
+        except OSError as error:
+            raise SpoolError(f"cannot lock the intake: {error.strerror}") from error
+        if lock is not None:
+            try:
+                self._start(lock)
+            finally:
+                os.close(lock)
+
+    def _start(self, lock: int) -> None:
+        words = [
+            "--config",
+            self._config_path,
+            "--lock-fd",
+            str(lock),
+            "--parent",
+            str(os.getpid()),
+        ]
+        self._child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "mta.intake", *words],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(lock,),
+            process_group=0,
+        )
+        self._log.program_started("intake", self._child.pid)
+
+    def stop(self) -> None:
+        """End our intake, if we have one."""
+        if self._child is None:
+            return
+        self._child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(PATIENCE)
+        if self._child.poll() is None:
+            self._child.kill()
+            self._child.wait()
+        self._log.program_ended("intake", self._child.pid, self._child.returncode)
+        self._child = None

@@ -1,0 +1,335 @@
+"""A lane: one channel's jobs, from its queue through its program to the desk.
+
+The lane picks whose turn it is, claims the job, hands it to the channel
+program and takes the outcomes; it asks ``policy.decide`` for every verdict.
+It does no waiting: the daemon pumps it when something has happened.
+
+State    The index of names, what is known of hosts, the flights of the program.
+
+Invariants, each a property in tests/deliver/test_lane.py
+    A1   Never more in flight than the channel's concurrency, nor to one host
+         than per_host.
+    A2   A host that is down costs one attempt for each TTL, however much is queued.
+    A3   A job is handed over at most once at a time; each flight lands once.
+    A4   When a lane is idle, every job that may go has gone; when it has
+         stopped, nothing is claimed.
+"""
+
+from __future__ import annotations
+
+from mta.deliver.desk import Desk, Flight, our_trouble
+from mta.deliver.hosts import Hosts
+from mta.deliver.index import LIMIT, Index
+from mta.deliver.shelf import Shelf
+from mta.errors import PosthouseError
+from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide, slots
+from mta.policy.select import Ages
+from mta.spool.layout import arrived
+from mta.types import CHANNEL, Host, Outcome, Recipient
+from mta.values import TYPE_CHECKING, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Protocol
+
+    from mta.config.model import Channel
+    from mta.deliver.desk import Clock
+    from mta.machine.log import Log
+    from mta.spool.entry import RecipientState
+    from mta.spool.layout import JobName
+    from mta.spool.spool import Claim, Spool
+
+    class Program(Protocol):
+        """The channel program as a lane sees it."""
+
+        @property
+        def free(self) -> int:
+            """How many more jobs it takes now."""
+
+        def want(self) -> None:
+            """Start it if it does not run and may be started."""
+
+        def send(self, claim: Claim, recipients: Sequence[Recipient], body: int) -> int:
+            """Hand over a job with its body's descriptor; return the job's tag."""
+
+        def flush(self) -> None:
+            """Write what send() has gathered."""
+
+
+__all__ = ["Lane", "Rules"]
+
+BATCH = 64  # jobs that one pump looks at, before the program's answers are read again
+PLAIN = ("local", "pipe", "list")  # programs that connect to nobody: no host can be dead
+
+
+@frozen
+class Rules:
+    """How this deliver was told to work: its flags, as the lane needs them.
+
+    A job last tried before ``force_before`` need not be due: a pass by hand
+    tries all once.
+    """
+
+    ages: Ages = Ages()
+    ordered: bool = True
+    dead_ttl: float | None = None
+    force_before: float = 0.0
+    index_limit: int = LIMIT
+
+
+class Lane:
+    """One channel of one deliver."""
+
+    def __init__(
+        self, channel: Channel, spool: Spool, log: Log, desk: Desk, clock: Clock, *, rules: Rules
+    ) -> None:
+        self.channel = channel
+        self.hosts = Hosts(
+            channel.dead_ttl if rules.dead_ttl is None else rules.dead_ttl,
+            probing=channel.program not in PLAIN,
+        )
+        self.index = Index(self.hosts.is_unproven, rules.index_limit)
+        self.load = 0
+        self.stopping = False
+        self.latest_host: Host = ""
+        self._per_host = channel.concurrency if channel.program in PLAIN else channel.per_host
+        self._spool = spool
+        self._log = log
+        self._desk = desk
+        self._clock = clock
+        self._rules = rules
+        self._program: Program | None = None
+        self._flights: dict[int, Flight] = {}
+        self._settling = 0
+        self._shelf = Shelf(spool, desk, self.hosts, clock, channel.fail_after)
+        self._sweep: Iterator[list[JobName]] | None = None
+        self._troubles = 0
+        self._paused_until = 0.0
+
+    def attach(self, program: Program) -> None:
+        """Work with ``program``, which calls told(), done() and lost()."""
+        self._program = program
+
+    @property
+    def in_flight(self) -> int:
+        """How many jobs are with the program or being settled."""
+        return len(self._flights) + self._settling + self._shelf.settling
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that may go now has gone, as far as the lane knows."""
+        return not (self.in_flight or self.index.waiting or len(self._shelf) or self._sweep)
+
+    @property
+    def next_due(self) -> float | None:
+        """When a pump is worth while though nothing happens; wall time, or None."""
+        paused = self._paused_until if self.index.waiting else 0.0
+        times = [t for t in (self.index.next_due, paused) if t]
+        return min(times) if times else None
+
+    def sweep(self) -> None:
+        """Begin to read the queue; what is read already goes on."""
+        if self._sweep is None and not self.stopping:
+            self.index.overflow = False
+            bounds = self._rules.ages.at(self._clock.wall())
+            self._sweep = self._spool.names(
+                self.channel.queue,
+                newer_than=bounds.newer_than,
+                older_than=bounds.older_than,
+                ordered=self._rules.ordered,
+            )
+
+    def offer(self, names: Sequence[JobName]) -> None:
+        """Take in names that a sweep, a wake-up or the command line brought."""
+        bounds = self._rules.ages.at(self._clock.wall())
+        for name in names:
+            if name.queue != self.channel.queue or not bounds.holds(arrived(name.id)):
+                continue
+            if self.index.offer(name) and self.index.is_shelved(name.host):
+                self._shelf.note(name)
+
+    def pump(self) -> bool:
+        """Do what can be done now, a batch at most; return whether more could be done at once."""
+        if self.stopping:
+            return False
+        more = self.index.revisit(self._clock.wall())
+        if self._sweep is not None and not self.index.full:
+            self._read_on()
+        launched = self._launch()
+        self._shelf.tell()
+        reading = self._sweep is not None and not self.index.full
+        return more or reading or launched == BATCH or len(self._shelf) > 0
+
+    def _read_on(self) -> None:
+        """Read one list of names of the sweep."""
+        assert self._sweep is not None
+        names = next(self._sweep, None)
+        if names is None:
+            self._sweep = None
+        else:
+            self.offer(names)
+
+    def _launch(self) -> int:
+        """Hand over up to BATCH jobs; return how many were looked at."""
+        program = self._program
+        if program is None or not self.index.waiting:
+            return 0
+        program.want()
+        looked = 0
+        while looked < BATCH and program.free > 0:
+            host = self._next_host()
+            if host is None:
+                break
+            looked += 1
+            self._launch_to(host, program)
+        if looked:
+            program.flush()
+        return looked
+
+    def _room(self, now: float) -> Room:
+        return Room(
+            self.channel.concurrency,
+            self._per_host,
+            self.in_flight,
+            self.hosts.unproven,
+            self._paused_until,
+            self.load,
+            self._rules.ages.at(now),
+            self._rules.force_before,
+        )
+
+    def _decide(self, job: JobFacts, now: float) -> Verdict:
+        facts = self.hosts.facts(job.host, now, self._clock.monotonic())
+        return decide(job, facts, self._room(now), now)
+
+    def _next_host(self) -> Host | None:
+        """Return the host whose turn it is; put aside and pass over those that may not have it."""
+        now = self._clock.wall()
+        while True:
+            room = self._room(now)
+            host = self.index.take_host(unproven=room.unproven < max(1, slots(room) // 2))
+            if host is None:
+                return None
+            verdict = self._decide(JobFacts(host, arrived(self.index.head(host).id)), now)
+            if verdict.verdict == GO:
+                return host
+            if verdict.verdict == WAIT:
+                if verdict.scope == CHANNEL or not self.hosts.facts(host, now, 0.0).in_flight:
+                    self.index.ready(host)
+                if verdict.scope == CHANNEL:
+                    return None
+            elif verdict.when:
+                self._shelve(host, verdict.when)
+            else:  # of an age that is not ours
+                self.index.forget(self.index.pop(host))
+                self.index.ready(host)
+
+    def _launch_to(self, host: Host, program: Program) -> None:
+        """Claim the oldest job for ``host``, and hand it over if it is due."""
+        now = self._clock.wall()
+        name = self.index.pop(host)
+        self.index.ready(host)
+        claim = None
+        try:
+            claim = self._spool.claim(name)
+            if claim is None:
+                self.index.forget(name)
+            elif not self._hand_over(claim, program, now):
+                claim.release()
+        except PosthouseError as error:
+            self._log.warning(f"{name.key}: {error}")
+            self.index.later(name, now + self.channel.retry.first)
+            if claim is not None:
+                claim.release()
+
+    def _hand_over(self, claim: Claim, program: Program, now: float) -> bool:
+        """Give a claimed job to the program if it is due; return whether it was."""
+        tried, facts = self._due(claim, now)
+        verdict = self._decide(facts, now)
+        if verdict.verdict != GO:
+            self.index.later(claim.name, max(verdict.when, now + 1.0))
+            return False
+        tag = program.send(claim, [r for r, _ in tried], claim.open_body())
+        self._flights[tag] = Flight(claim, tried, now, self._clock.monotonic())
+        self.hosts.launch(facts.host)
+        self.latest_host = facts.host
+        return True
+
+    def _due(
+        self, claim: Claim, now: float
+    ) -> tuple[tuple[tuple[Recipient, RecipientState], ...], JobFacts]:
+        """Return the recipients that are due (or all, if none is), and the facts of the job."""
+        pending = claim.entry.pending
+        force = self._rules.force_before
+        due = tuple((r, s) for r, s in pending if s.retry_at <= now or s.last < force)
+        at = arrived(claim.name.id)
+        if due:
+            return due, JobFacts(claim.name.host, at)
+        retry_at = min(s.retry_at for _, s in pending)
+        return pending, JobFacts(claim.name.host, at, max(s.last for _, s in pending), retry_at)
+
+    def told(self, tag: int, indexes: Sequence[int], outcome: Outcome, relay: str) -> None:
+        """The program told an outcome for some recipients of flight ``tag``."""
+        flight = self._flights[tag]
+        flight.told.update(dict.fromkeys(indexes, (outcome, relay)))
+        host = flight.name.host
+        news = self.hosts.learn(host, outcome, flight.mono, self._clock.monotonic())
+        if outcome.scope != CHANNEL:
+            self._troubles = 0
+        elif not outcome.reply.positive:
+            self._pause()
+        if news == "buried":
+            self._bury(flight, outcome)
+        elif news == "revived":
+            self.index.unshelve(host)
+            self._log.revived(self.channel.name, flight.claim.entry.job.host)
+
+    def _pause(self) -> None:
+        """Leave the channel alone for a second, twice as long each time, a minute at most."""
+        now = self._clock.wall()
+        if self._paused_until <= now:
+            self._paused_until = now + min(60.0, 2.0**self._troubles)
+            self._troubles = min(self._troubles + 1, 6)
+
+    def _bury(self, flight: Flight, outcome: Outcome) -> None:
+        now = self._clock.wall()
+        host = flight.name.host
+        until = self.hosts.facts(host, now, self._clock.monotonic()).dead_until
+        self._log.dead_host(self.channel.name, flight.claim.entry.job.host, outcome, until)
+        self._shelve(host, until)
+
+    def _shelve(self, host: Host, until: float) -> None:
+        for name in self.index.shelve(host, until):
+            self._shelf.note(name)
+
+    def done(self, tag: int) -> None:
+        """The program is done with flight ``tag``: settle it."""
+        flight = self._flights.pop(tag)
+        host = flight.name.host
+        self.hosts.land(host)
+        self.index.ready(host)
+        facts = self.hosts.facts(host, self._clock.wall(), self._clock.monotonic())
+        flight.not_before = facts.dead_until
+        self._settling += 1
+        self._desk.settle(flight, self._landed)
+
+    def _landed(self, flight: Flight, when: float) -> None:
+        self._settling -= 1
+        if when:
+            self.index.later(flight.name, when)
+        else:
+            self.index.forget(flight.name)
+
+    def lost(self, why: str) -> None:
+        """The program ended with flights: what it told stands, the others are deferred."""
+        outcome = our_trouble(why)
+        for tag, flight in list(self._flights.items()):
+            for recipient, _ in flight.tried:
+                flight.told.setdefault(recipient.index, (outcome, ""))
+            self.done(tag)
+
+    def abandon(self) -> None:
+        """Forget what waits in this lane: its program cannot be used in this pass."""
+        self.stopping = True
+        self._sweep = None
+        self._shelf.clear()

@@ -1,0 +1,71 @@
+"""What each channel program is told in its hello: the channel's options, and how it is started.
+
+Source   channel(7), "Options".  A program of ours is ``python -m mta.channels.NAME``;
+         an absolute path is any executable, run without arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mta.config.model import Channel, Config
+
+__all__ = ["command", "options"]
+
+
+def command(channel: Channel) -> list[str]:
+    """Return the argument vector that starts the program of ``channel``."""
+    if channel.program.startswith("/"):
+        return [channel.program]
+    # -P: a directory called mta where deliver happens to stand is not ours.
+    return [sys.executable, "-P", "-m", f"mta.channels.{channel.program}"]
+
+
+def options(config: Config, channel: Channel) -> tuple[tuple[str, str], ...]:
+    """Return the options of ``channel``, in order; a list repeats its name."""
+    told = {"smtp": _smtp, "local": _local, "pipe": _pipe, "list": _list}.get(channel.program)
+    return (*(told(config, channel) if told is not None else ()), *channel.options)
+
+
+def _smtp(config: Config, channel: Channel) -> list[tuple[str, str]]:
+    return [
+        ("port", str(channel.port)),
+        ("per_host", str(channel.per_host)),
+        *[("relay", relay) for relay in channel.relay],
+        *[("nameserver", address) for address in config.nameservers],
+    ]
+
+
+def _local(config: Config, channel: Channel) -> list[tuple[str, str]]:
+    local = config.local
+    return [
+        ("mailbox_kind", local.mailbox_kind),
+        ("mailbox", local.mailbox),
+        *[("domain", domain) for domain in local.domains],
+        *[("user", user) for user in local.users or ()],
+        *([("users", "system")] if local.users is None else []),
+        *_timeout(channel),
+        *_submit(config),
+    ]
+
+
+def _pipe(_config: Config, channel: Channel) -> list[tuple[str, str]]:
+    return [*[("command", word) for word in channel.command], *_timeout(channel)]
+
+
+def _list(config: Config, channel: Channel) -> list[tuple[str, str]]:
+    return [("members", channel.members), ("owner", channel.owner), *_submit(config)]
+
+
+def _timeout(channel: Channel) -> list[tuple[str, str]]:
+    return [("timeout", f"{channel.timeout:g}")] if channel.timeout > 0 else []
+
+
+def _submit(config: Config) -> list[tuple[str, str]]:
+    """Return the words of the command that submits a message under this configuration."""
+    beside = os.path.join(os.path.dirname(sys.executable), "submit")
+    return [("submit", word) for word in (beside, "--config", config.path)]

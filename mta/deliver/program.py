@@ -1,0 +1,80 @@
+"""deliver: the program.  Parses, opens, runs, and reports what stopped it in one line.
+
+Exit     0 when the pass or the daemon ended in order, whatever became of the mail;
+         64 for a wrong command line, 75 when the spool or a channel program cannot
+         be used, 78 for a wrong configuration or an unknown channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+
+from mta.config.load import load_config
+from mta.config.model import Channel, Config
+from mta.deliver.daemon import Daemon
+from mta.deliver.flags import HELP, LEVELS, Flags, parse
+from mta.errors import PosthouseError, UsageError, exit_code
+from mta.machine.log import Log
+from mta.spool.spool import Spool
+
+__all__ = ["main"]
+
+DEFAULT_LEVEL = "FST"
+
+
+def _channels(config: Config, flags: Flags) -> list[Channel]:
+    """Return the channels to serve, in the order given; ConfigError for an unknown one."""
+    if flags.passive:
+        raise UsageError("-p: this version has no passive channels")
+    if not flags.channels:
+        return list(config.channels)
+    return [config.channel(name) for name in flags.channels]
+
+
+def _run(arguments: Sequence[str]) -> int:
+    flags = parse(arguments)
+    if flags.help:
+        sys.stdout.write(HELP)
+        return 0
+    config = load_config(flags.config)
+    channels = _channels(config, flags)
+    level = LEVELS.index(flags.level or DEFAULT_LEVEL)
+    log = Log(config.log.dir, config.log.formats, "deliver", file=flags.log_file, level=level)
+    spool = Spool.open(config.spool)
+    log.started("deliver", arguments)
+    try:
+        daemon = Daemon(config, channels, flags, spool, log, watch=_watch(flags))
+        asyncio.run(daemon.run())
+    finally:
+        log.stopped("deliver")
+        log.flush()
+    return 0
+
+
+def _watch(flags: Flags) -> Callable[[str], None] | None:
+    """Return who writes -w's lines; nobody minds when the terminal has gone."""
+    if not flags.watch:
+        return None
+
+    def say(line: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+    return say
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run deliver; return its exit status."""
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except PosthouseError as error:
+        print(f"deliver: {error}", file=sys.stderr)
+        return exit_code(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

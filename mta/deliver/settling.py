@@ -1,0 +1,97 @@
+"""From what a channel program told to what the spool is told: the fate of each recipient.
+
+    2yz   delivered
+    4yz   deferred, with the reason and the next time; failed once it has expired
+    5yz   failed: the author is owed a DSN
+
+Units    Wall-clock seconds.
+
+Invariants, each a property in tests/deliver/test_settling.py
+    N1   Each recipient of the attempt gets exactly one settlement, with the outcome
+         that was told for it; one that nothing was told for is deferred.
+    N2   A deferral's next time is after now, and never long after the job expires.
+    N3   What cannot be told to its author is not failed.
+"""
+
+from __future__ import annotations
+
+from mta.policy.retry import expired, expiry, next_try
+from mta.spool.entry import Settlement
+from mta.types import CHANNEL, DEFERRED, DELIVERED, FAILED, Outcome, Recipient, Reply
+from mta.values import TYPE_CHECKING, frozen, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mta.config.model import Channel, Retry
+    from mta.spool.entry import RecipientState
+
+__all__ = ["UNTOLD", "Fate", "fates", "spare"]
+
+UNTOLD = Outcome(Reply(451, "4.3.0", "the channel program told nothing"), CHANNEL)
+LEAST_WAIT = 1.0
+
+
+@frozen
+class Fate:
+    """One recipient's settlement, with whom it concerns and who said so."""
+
+    recipient: Recipient
+    settlement: Settlement
+    relay: str
+
+
+def fates(
+    tried: Sequence[tuple[Recipient, RecipientState]],
+    told: Mapping[int, tuple[Outcome, str]],
+    channel: Channel,
+    *,
+    arrived: float,
+    now: float,
+    not_before: float = 0.0,
+    jitter: float = 0.0,
+) -> list[Fate]:
+    """Return what becomes of the recipients ``tried``.
+
+    ``told`` holds outcome and relay by the recipient's index; ``not_before`` is
+    when a dead host may be tried again, 0.0 if it lives.
+    """
+    made = []
+    for recipient, state in tried:
+        outcome, relay = told.get(recipient.index, (UNTOLD, ""))
+        fate, retry_at = DELIVERED, 0.0
+        if outcome.reply.permanent:
+            fate = FAILED
+        elif not outcome.reply.positive:
+            fate = DEFERRED
+            if expired(arrived, now, channel.fail_after):
+                fate, outcome = FAILED, expiry(outcome)
+            else:
+                attempts, expires = state.attempts + 1, arrived + channel.fail_after
+                when = max(_next(attempts, channel.retry, now, jitter), not_before)
+                # The last attempt is made when the job expires, not hours later.
+                retry_at = max(min(when, expires), now + LEAST_WAIT)
+        settlement = Settlement(recipient.index, fate, now, retry_at, outcome)
+        made.append(Fate(recipient, settlement, relay))
+    return made
+
+
+def _next(attempts: int, retry: Retry, now: float, jitter: float) -> float:
+    return next_try(
+        attempts, now, first=retry.first, factor=retry.factor, limit=retry.max, jitter=jitter
+    )
+
+
+def spare(made: Sequence[Fate], why: str, now: float, retry_at: float) -> list[Fate]:
+    """Return the fates with each failure made a deferral: its author could not be told."""
+    spared = []
+    for fate in made:
+        if fate.settlement.state != FAILED:
+            spared.append(fate)
+            continue
+        reply = fate.settlement.outcome.reply
+        text = Reply.clean(f"{why}; the failure was: {reply}")
+        outcome = Outcome(Reply(451, "4.3.0", text), CHANNEL)
+        settlement = Settlement(fate.recipient.index, DEFERRED, now, retry_at, outcome)
+        spared.append(replace(fate, settlement=settlement))
+    return spared
