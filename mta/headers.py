@@ -204,15 +204,17 @@ class Header:
             self._finish(self._line, self._line)
 
     def _check_unfinished(self) -> None:
-        """Decide over a last line without end before it makes the header too large.
+        """Decide over a last line without end as soon as it shows what it is.
 
         The decision is the one that the whole line would get (H1).
         """
-        if len(self._text) <= MAX_HEADER_OCTETS + _START:
+        start = bytes(self._text[self._line : self._line + _START])
+        if len(start) < _START:
             return
-        if self._part_of_header(bytes(self._text[self._line : self._line + _START])):
+        if not self._part_of_header(start):
+            self._finish(self._line, self._line)
+        elif len(self._text) > MAX_HEADER_OCTETS:
             raise _too_large()
-        self._finish(self._line, self._line)
 
     def _part_of_header(self, line: bytes) -> bool:
         return bool(_field_name(line)) or (line[0] in b" \t" and self._field >= 0)

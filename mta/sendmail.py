@@ -211,9 +211,10 @@ def _run_queue(config: str | None, which: str, ids: Sequence[str]) -> int:
         ids = [which[1:], *ids]
     elif which:
         raise UsageError("-q takes nothing or I and an id; deliver(8) selects, and repeats with -b")
+    words = [*_with_config(config, ()), *_ids(ids)]
     from mta.deliver.program import main as deliver
 
-    return _status_of(deliver, "deliver", [*_with_config(config, ()), *_ids(ids)])
+    return _status_of(deliver, "deliver", words)
 
 
 def _ids(ids: Sequence[str]) -> Sequence[str]:
