@@ -89,6 +89,8 @@ def read_users(text: str) -> tuple[str, ...]:
         user = finder.read(name, word, line, column)
         if user and finder.once(user, line, column):
             users.append(user)
+    if not users:
+        finder.complain(1, 1, "there is no user here")
     finder.finish()
     return tuple(users)
 

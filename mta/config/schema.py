@@ -129,7 +129,7 @@ SCHEMA = MapOf(
                     ),
                     Key(
                         "users",
-                        OneOf("path", ListOf("name")),
+                        OneOf("path", ListOf("name", least=1)),
                         "Who gets mail: a list, system, or a file with a user a line.",
                         "system",
                     ),

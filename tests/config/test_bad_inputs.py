@@ -1,4 +1,4 @@
-"""Every way of getting mta.yaml wrong that we could think of, with the exact place it is told at."""
+"""Ways of getting mta.yaml wrong, each with the exact place at which it is told."""
 
 import pytest
 
@@ -94,7 +94,11 @@ BAD = [
     (channel("program: pipe\n  command: []"), "4:12", "command must name at least 1"),
     (channel("program: pipe\n  command: [cat]"), "4:13", "must be a path"),
     (channel("program: list\n  members: lists/x"), "4:12", "must hold {list}"),
-    (channel("program: list\n  members: '{list}{x}'"), "4:12", "{list} and no other braces"),
+    (
+        channel("program: list\n  members: '{list}{x}'"),
+        "4:12",
+        "{list} and {domain} and no other braces",
+    ),
     (channel("program: local\n  options: {'a b': c}"), "4:13", "is not an option name"),
     (channel("program: local\n  options: {a: {b: c}}"), "4:16", "must be a list, not a mapping"),
     (channel("program: local\n  table: nowhere"), "4:10", "No such file or directory"),
@@ -111,6 +115,8 @@ BAD = [
     (GOOD + "log: {formats: [syslog]}\n", "3:17", "there are postfix, json"),
     (GOOD + "local: {users: [alice, Bob]}\n", "3:24", "is not a name"),
     (GOOD + "local: {users: [bob, bob]}\n", "3:22", "user 'bob' is here twice"),
+    (GOOD + "local: {users: []}\n", "3:16", "users must name at least 1"),
+    (GOOD + "local: {users: /dev/null}\n", "3:16", "it is not a regular file"),
     (GOOD + "local: {users: nowhere}\n", "3:16", "No such file or directory"),
     (GOOD + "local: {mailbox: mail/{user}}\n", "3:23", "a value with braces needs quotes"),
     (GOOD + "local: {mailbox: 'mail/{user}'}\n", "3:18", "is not a mailbox"),
@@ -165,7 +171,9 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path):
     path.write_text("limits: {recipients: 0}\nhostname: '-'\nchannels:\n- {name: A}\nzzz: 1\n")
     with pytest.raises(ConfigError) as caught:
         build(str(path))
-    places = [line.removeprefix(f"{path}:").split(": ")[0] for line in str(caught.value).split("\n")]
+    places = [
+        line.removeprefix(f"{path}:").split(": ")[0] for line in str(caught.value).split("\n")
+    ]
     assert places == ["1:22", "2:11", "4:3", "4:10", "5:1"]
 
 
@@ -180,5 +188,7 @@ def test_mistakes_in_named_files_are_told_in_those_files(tmp_path):
     (tmp_path / "mta.yaml").write_text((tmp_path / "mta.yaml").read_text().replace("lo}", "local}"))
     with pytest.raises(ConfigError) as caught:
         build(str(tmp_path / "mta.yaml"))
-    places = [line.removeprefix(f"{tmp_path}/").split(": ")[0] for line in str(caught.value).split("\n")]
+    places = [
+        line.removeprefix(f"{tmp_path}/").split(": ")[0] for line in str(caught.value).split("\n")
+    ]
     assert places == ["aliases:2:1", "users:2:5", "table:2:1", "table:3:8", "table:4:15"]

@@ -6,10 +6,12 @@ from mta.config.files import read_aliases, read_table, read_users
 from mta.config.text import BadFile
 
 WORD = st.text(alphabet="abcdefgh", min_size=1, max_size=3)
-ALIAS_ISH = st.text(alphabet="ab:,|/\"\\@<> #\n\t", max_size=50)
+ALIAS_ISH = st.text(alphabet='ab:,|/"\\@<> #\n\t', max_size=50)
 
 
-@given(st.lists(WORD, min_size=1, max_size=8), st.sampled_from([read_table, read_users, read_aliases]))
+@given(
+    st.lists(WORD, min_size=1, max_size=8), st.sampled_from([read_table, read_users, read_aliases])
+)
 def test_f1_a_name_given_twice_names_its_first_line(names, reader):
     end = ": x" if reader is read_aliases else ""
     twice = [(n + 1, names.index(w) + 1) for n, w in enumerate(names) if w in names[:n]]
@@ -47,7 +49,13 @@ def test_a_table_has_hosts_suffixes_and_next_hops():
 
 @pytest.mark.parametrize(
     ("text", "line", "column"),
-    [("*\n", 1, 1), ("a.test b.test c.test\n", 1, 15), ("\n  a_ b:x\n", 2, 6), ("a.test\nA.TEST\n", 2, 1), ("$local", 1, 1)],
+    [
+        ("*\n", 1, 1),
+        ("a.test b.test c.test\n", 1, 15),
+        ("\n  a_ b:x\n", 2, 6),
+        ("a.test\nA.TEST\n", 2, 1),
+        ("$local", 1, 1),
+    ],
 )
 def test_a_bad_table_is_told_at_its_place(text, line, column):
     with pytest.raises(BadFile) as caught:
@@ -55,11 +63,16 @@ def test_a_bad_table_is_told_at_its_place(text, line, column):
     assert (caught.value.problems[0].line, caught.value.problems[0].column) == (line, column)
 
 
+def test_a_file_without_users_is_an_error():
+    with pytest.raises(BadFile, match="there is no user here"):
+        read_users("# nobody\n")
+
+
 def test_users_stand_one_a_line():
     assert read_users("# us\nalice\n  bob # too\n\n") == ("alice", "bob")
 
 
-ALIASES = r'''
+ALIASES = r"""
 # the classic format
 Postmaster: alice
 root:   postmaster,
@@ -73,7 +86,7 @@ lists: :include:/etc/l, ":include:/etc/with space"
 prog: |"/bin/cat -n", |/bin/true
 named: Alice Smith <alice@else.test>, <bob@else.test>
 spaced : alice
-'''
+"""
 
 
 def test_the_classic_format():

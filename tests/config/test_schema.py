@@ -13,7 +13,7 @@ GOOD = [{"name": "a", "program": "local"}]
 
 def test_the_schema_beside_the_sample_is_current():
     assert (ETC / "mta.schema.json").read_text() == json_text(), (
-        "write it anew: python -c 'from mta.config.schema import json_text; print(json_text(), end=\"\")'"
+        "write it anew from mta.config.schema.json_text()"
     )
 
 

@@ -7,13 +7,17 @@ from mta.config.text import BadFile
 from mta.config.validate import At, validate
 from mta.config.yaml_nodes import parse
 
-NAMES = sorted({key.name for _, key in keys()}) + ["zzz"]
-SCALARS = st.sampled_from(["x", "smtp", "pipe", "5m", "10", "0", "*", "'1'", "~", "$local", "/bin/x"])
+NAMES = [*sorted({key.name for _, key in keys()}), "zzz"]
+SCALARS = st.sampled_from(
+    ["x", "smtp", "pipe", "5m", "10", "0", "*", "'1'", "~", "$local", "/bin/x"]
+)
 TREES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=3).map(lambda v: "[" + ", ".join(v) + "]")
-    | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4).map(
-        lambda d: "{" + ", ".join(f"{k}: {v}" for k, v in d.items()) + "}"
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda v: "[" + ", ".join(v) + "]")
+        | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4).map(
+            lambda d: "{" + ", ".join(f"{k}: {v}" for k, v in d.items()) + "}"
+        )
     ),
     max_leaves=12,
 )
@@ -27,9 +31,9 @@ def complete(at: At, tree: MapOf) -> bool:
         kind = key.kind
         if isinstance(kind, MapOf) and not complete(at[key.name], kind):
             return False
-        if isinstance(kind, ListOf) and isinstance(kind.item, MapOf):
-            if not all(complete(row, kind.item) for row in at[key.name].value):
-                return False
+        rows = at[key.name].value if isinstance(kind, ListOf) else ()
+        if not all(complete(r, kind.item) for r in rows if isinstance(kind.item, MapOf)):
+            return False
     return True
 
 
@@ -54,7 +58,11 @@ def test_l2_a_default_is_read_as_if_it_had_been_typed(program):
     for key in channels.keys:
         default = key.default_for(kind)
         if key.belongs(kind) and default is not None:
-            typed += f", {key.name}: " + (f"'{default}'" if "{" in default else str(list(default) if default == () else default))
+            typed += f", {key.name}: " + (
+                f"'{default}'"
+                if "{" in default
+                else str(list(default) if default == () else default)
+            )
     full = f"channels: [{{name: a, {needed}program: {program}{typed}}}]"
     again = validate(parse(full), SCHEMA)["channels"].value[0]
     for key in channels.keys:

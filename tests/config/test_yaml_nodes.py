@@ -7,7 +7,21 @@ from mta.config.yaml_nodes import Node, parse
 
 YAML_ISH = st.text(alphabet="ab:-[]{}&*!#'\"|>?%@ \n,<~", max_size=60)
 WORD = st.text(alphabet="abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=6)
-TRAPS = ["10:30", "0640", "0o17", "no", "yes", "on", "off", "true", "1e3", "1_000", ".inf", "=", "2001-01-01"]
+TRAPS = [
+    "10:30",
+    "0640",
+    "0o17",
+    "no",
+    "yes",
+    "on",
+    "off",
+    "true",
+    "1e3",
+    "1_000",
+    ".inf",
+    "=",
+    "2001-01-01",
+]
 
 
 @given(YAML_ISH | st.text(max_size=40))
@@ -22,7 +36,9 @@ def test_y1_text_becomes_a_node_or_a_bad_file(text):
 @given(st.lists(WORD, min_size=1, max_size=8), st.booleans())
 def test_y2_a_key_given_twice_is_an_error_at_the_second(keys, quoted):
     quote = '"' if quoted else ""
-    text = "".join(f"{quote if n % 2 else ''}{k}{quote if n % 2 else ''}: 1\n" for n, k in enumerate(keys))
+    text = "".join(
+        f"{quote if n % 2 else ''}{k}{quote if n % 2 else ''}: 1\n" for n, k in enumerate(keys)
+    )
     twice = [n + 1 for n, key in enumerate(keys) if key in keys[:n]]
     if not twice:
         assert [key.value for key, _ in parse(text).value] == keys
@@ -57,7 +73,9 @@ def test_aliases_of_aliases_end_within_the_budget():
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     with pytest.raises(BadFile) as caught:
         parse("\n".join(lines) + "\n")
-    assert [p.text for p in caught.value.problems] == ["nested too deep, or aliases make this too large"]
+    assert [p.text for p in caught.value.problems] == [
+        "nested too deep, or aliases make this too large"
+    ]
 
 
 @pytest.mark.parametrize("text", ["[" * 5000, "[" * 40 + "]" * 40, "{a: " * 2000])
