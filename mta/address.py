@@ -5,8 +5,9 @@ says in a few words what is wrong, and repeats nothing a terminal would obey.
 
 Source   RFC 5321 s4.1.2 (Path, Mailbox), s4.1.3 (address literals), s4.5.3.1
          (lengths); RFC 6531 s3.3 (UTF-8 in both halves).  Liberties taken: a
-         source route is read and ignored (RFC 5321 s3.6.1), and one dot at the
-         end of a domain is dropped.
+         source route is read and ignored (RFC 5321 s3.6.1), one dot at the end
+         of a domain is dropped, and "_" is a letter of domains, as it is in the
+         names of many machines that are only known inside a house.
 Units    Lengths are octets of UTF-8, counted on the address as we would write it.
 
 Invariants, each a property in tests/test_address.py
@@ -34,7 +35,7 @@ MAX_PATH = 256  # angle brackets included
 MAX_LABEL = 63
 MAX_TEXT = 1000  # a longer text cannot be an address, whatever its quoting and route
 
-_LDH = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
+_LDH = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 # Embeddings, overrides and isolates reorder what a terminal shows; U+2028 and
 # U+2029 end a line for some readers.
 _UNSEEN = frozenset("\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
