@@ -101,6 +101,23 @@ class Door:
         RefusedError for a limit, or when none is good; SpoolError when it could
         not be made durable.  In both cases nothing is accepted and the draft is gone.
         """
+        ident = self.append(draft, routed, reverse_path, smtputf8=smtputf8, origin=origin)
+        self.sync()
+        return ident
+
+    def append(
+        self,
+        draft: Draft,
+        routed: Sequence[Routed],
+        reverse_path: ReversePath,
+        *,
+        smtputf8: bool = False,
+        origin: str = "",
+    ) -> str:
+        """As commit, but the message is accepted only when sync() has returned.
+
+        After a SpoolError, nothing that was appended since the last sync() is accepted.
+        """
         targets = [target for r in routed if r.outcome is None for target in r.targets]
         try:
             self.check_size(draft.size)
@@ -112,9 +129,13 @@ class Door:
             raise
         jobs = make_jobs(targets, reverse_path, self._most)
         smtputf8 = smtputf8 or _needs_utf8(targets, reverse_path)
-        ident = self.writer.commit(draft, jobs, reverse_path, smtputf8=smtputf8, origin=origin)
+        self.writer.append(draft, jobs, reverse_path, smtputf8=smtputf8, origin=origin)
+        return draft.id
+
+    def sync(self) -> None:
+        """Make all that was appended durable, and wake intake; SpoolError if that failed."""
+        self.writer.sync()
         self._wake()
-        return ident
 
     def _wake(self) -> None:
         from mta.machine.wake import wake_intake

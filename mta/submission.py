@@ -100,8 +100,11 @@ class Submission:
         """Take more of the message.  RefusedError for header or size, SpoolError for the disk."""
         self._add(self._ends.feed(octets))
 
-    def finish(self) -> str:
-        """Accept the message; return its id once it is durable."""
+    def finish(self, sync: bool = True) -> str:
+        """Accept the message; return its id once it is durable.
+
+        Without ``sync`` it is accepted, with others, when ``door.sync()`` has returned.
+        """
         self._add(self._ends.end())
         if self._draft is None:
             self._header.end()
@@ -109,7 +112,8 @@ class Submission:
         draft = self._begun()
         draft.write(self._body.end())
         self._draft = None
-        return self._door.commit(
+        take = self._door.commit if sync else self._door.append
+        return take(
             draft,
             self._routed,
             self._terms.reverse_path,

@@ -1,9 +1,9 @@
 """``submit --protocol``: many messages in one process, a reply for each address and message.
 
 Lines of text that a person or a shell script can type, and a program can
-pipeline: replies are written when all input at hand has been worked off.  An
-error in an address loses that address, an error in a message that message; the
-conversation goes on.
+pipeline: replies are written when all input at hand has been worked off, and the
+messages that came with it share one sync.  An error in an address loses that
+address, an error in a message that message; the conversation goes on.
 
 Source   MMDF II submit(8); the words and their replies are man/submit.8's.
 Units    Lines end with LF (or CRLF); the text is dot-stuffed, as in SMTP.
@@ -13,6 +13,7 @@ State    One message being made.  Nothing here grows with its size: a line is
 Invariants, each a property in tests/test_submit_protocol.py
     P1   However the input is split, the replies and the messages are the same.
     P2   Each line outside a text gets one reply, except "data", and each text one.
+    P3   A message's 250 leaves only when the message is durable.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ class Conversation:
         self._line = b""
         self._overlong = False
         self._replies: list[str] = []
+        self._length = 0  # of the replies kept, in characters
+        self._promised: list[int] = []  # which of them are true only after a sync
         self._text: DotText | None = None
         self._forget()
 
@@ -84,7 +87,7 @@ class Conversation:
         data = self._ends.feed(octets)
         while data and not self.over:
             data = self._take_text(data) if self._text is not None else self._take_line(data)
-            if sum(map(len, self._replies)) > MAX_REPLIES:
+            if self._length > MAX_REPLIES:
                 yield self._flush()
         if self._replies:
             yield self._flush()
@@ -101,11 +104,27 @@ class Conversation:
         return self._flush()
 
     def _flush(self) -> str:
-        replies, self._replies = "".join(self._replies), []
+        if self._promised:
+            try:
+                self._door.sync()
+            except SpoolError as error:
+                self._break_promises(error)
+        replies = "".join(self._replies)
+        self._replies, self._length, self._promised = [], 0, []
         return replies
 
+    def _break_promises(self, error: SpoolError) -> None:
+        """What was appended since the last sync is not accepted: say so instead."""
+        for at in self._promised:
+            self._replies[at] = f"{_unspooled(error)}\n"
+        self._promised = []
+
     def _reply(self, code: int, status: str, text: str) -> None:
-        self._replies.append(f"{code} {status} {text}\n")
+        self._say(f"{code} {status} {text}")
+
+    def _say(self, line: str) -> None:
+        self._replies.append(f"{line}\n")
+        self._length += len(line)
 
     def _take_line(self, data: bytes) -> bytes:
         """Work off one line of ``data``, or keep its beginning; return what follows."""
@@ -163,14 +182,14 @@ class Conversation:
         try:
             self._door.check_recipients(len(self._routed) + 1)
         except RefusedError as error:
-            self._replies.append(f"{error}\n")
+            self._say(str(error))
             return
         routed = self._door.verify(address)
         if routed.outcome is None:
             self._routed.append(routed)
             self._reply(250, "2.1.5", f"<{routed.mailbox}> ok")
         else:
-            self._replies.append(f"{routed.outcome.reply}\n")
+            self._say(str(routed.outcome.reply))
 
     def _obey_data(self, rest: str) -> None:
         """The text follows in any case; if it cannot be taken it is read to its end."""
@@ -199,12 +218,17 @@ class Conversation:
             self._text = None
             self._try(self._finish)
             if self._refusal is not None:
-                self._replies.append(f"{self._refusal}\n")
+                self._say(str(self._refusal))
             self._forget()
         return rest
 
     def _finish(self, submission: Submission) -> None:
-        ident = submission.finish()
+        try:
+            ident = submission.finish(sync=False)
+        except SpoolError as error:
+            self._break_promises(error)  # the writer has closed the segment that they share
+            raise
+        self._promised.append(len(self._replies))
         self._reply(250, "2.0.0", f"Submitted & queued ({ident})")
 
     def _try(self, step: Callable[[Submission], None]) -> None:
@@ -217,9 +241,13 @@ class Conversation:
         except RefusedError as error:
             self._refusal = error.outcome.reply
         except SpoolError as error:
-            self._refusal = Reply(451, "4.3.0", Reply.clean(str(error)))
+            self._refusal = _unspooled(error)
         self._submission.abort()
         self._submission = None
+
+
+def _unspooled(error: SpoolError) -> Reply:
+    return Reply(451, "4.3.0", Reply.clean(str(error)))
 
 
 _ACTIONS: dict[str, Callable[[Conversation, str], None]] = {

@@ -181,6 +181,42 @@ def test_the_end_of_input_inside_a_text_accepts_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "spool" / "journal").iterdir()) == []
 
 
+def test_p3_messages_of_one_batch_share_a_sync_before_their_replies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = make_door(tmp_path)
+    events: list[str] = []
+    sync = door.spool.fs.sync
+    monkeypatch.setattr(door.spool.fs, "sync", lambda fd: (events.append("sync"), sync(fd)))
+    batch = b"to alice\ndata\n1\n.\nto bob\ndata\n2\n.\n"
+    assert serve(door, WHO, iter([batch, b"abort\n", batch]), events.append) == 0
+    kinds = [event if event == "sync" else event.count("Submitted") for event in events]
+    assert kinds == ["sync", 2, 0, "sync", 2, 0]
+    assert len(queued(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("call", ["sync", "write"])
+def test_p3_a_failing_disk_breaks_every_promise_of_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    door = make_door(tmp_path)
+    conversation = Conversation(door, WHO)
+    calls = 0
+    real = getattr(door.spool.fs, call)
+
+    def fail(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == (1 if call == "sync" else 3):  # the segment's head and one message before
+            raise OSError(28, "No space left on device")
+        return real(*arguments)
+
+    monkeypatch.setattr(door.spool.fs, call, fail)
+    said = "".join(conversation.feed(b"to alice\ndata\n\n.\nto nobody\nto bob\ndata\n\n.\nabort\n"))
+    assert [line[:3] for line in said.split("\n")] == ["250", "451", "550", "250", "451", "250", ""]
+    assert queued(tmp_path) == []
+
+
 def test_a_disk_that_fails_costs_that_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
