@@ -74,7 +74,8 @@ def configure(path: str | None, load: Callable[[str | None], Config]) -> tuple[C
 
 def submit(config: Config, address: str) -> str:
     """Submit the message as any program would; return its id.  PosthouseError if refused."""
-    command = [sys.executable, "-m", "mta.submit", "--json", "--config", config.path, address]
+    program = os.path.join(os.path.dirname(sys.executable), "submit")
+    command = [program, "--json", "--config", config.path, address]
     message = _MESSAGE.format(address=address)
     ran = subprocess.run(command, input=message, capture_output=True, text=True, check=False)
     try:

@@ -18,6 +18,8 @@ from mta.values import frozen
 
 __all__ = ["Starter", "find_starter", "write"]
 
+_ROOTS = "postmaster"  # who reads root's mail: a mailbox here, no account of the system
+
 _YAML = """\
 # Written by `mta up`, because there was no configuration yet.  It is yours to edit;
 # `mta check` reads it and says what it thinks.  All keys: man mta.yaml.
@@ -42,14 +44,17 @@ daemons:
 
 _ALIASES = """\
 # name: target, target …   Where mail for a name really goes; see mta.yaml(5).
-postmaster: {user}
+{alias}
 mailer-daemon: postmaster
 """
 
 
 @frozen
 class Starter:
-    """What the first configuration depends on: two directories, a user and this host's name."""
+    """What the first configuration depends on: two directories, a user and this host's name.
+
+    ``user`` is the login name, but postmaster for root: nothing is ever delivered as root.
+    """
 
     config: str
     state: str
@@ -62,10 +67,11 @@ def find_starter(path: str = "") -> Starter:
     home = os.path.expanduser("~")
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     state = os.environ.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state")
+    login = pwd.getpwuid(os.geteuid()).pw_name
     return Starter(
         path or os.path.join(config, "mta", "mta.yaml"),
         os.path.join(state, "mta"),
-        pwd.getpwuid(os.geteuid()).pw_name,
+        login if os.geteuid() else _ROOTS,
         host_name(os.uname().nodename),
     )
 
@@ -83,7 +89,8 @@ def write(starter: Starter) -> str:
     os.makedirs(directory, exist_ok=True)
     state, user = (json.dumps(word)[1:-1] for word in (starter.state, starter.user))
     text = _YAML.format(state=state, user=user, hostname=starter.hostname)
-    _create(os.path.join(directory, "aliases"), _ALIASES.format(user=starter.user))
+    alias = "root: postmaster" if starter.user == _ROOTS else f"postmaster: {starter.user}"
+    _create(os.path.join(directory, "aliases"), _ALIASES.format(alias=alias))
     _create(starter.config, text)
     return starter.config
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from mta.config.model import Config
 
-__all__ = ["Command", "Supervisor", "commands", "next_pause"]
+__all__ = ["Command", "Supervisor", "commands", "make_mail_root", "next_pause"]
 
 SHORTEST, LONGEST = 1.0, 60.0  # seconds before a daemon that died is started again
 STEADY = 60.0  # one that ran this long had a good start: its pause begins anew
@@ -71,6 +71,20 @@ def commands(config: Config) -> list[Command]:
     return found
 
 
+def make_mail_root(config: Config) -> str:
+    """Make the directory that the mailboxes lie in; return it if it had to be made, else "".
+
+    deliver never makes it: a mail root that is missing may be a disk not mounted.
+    In the foreground, for one user, a fresh configuration is the likelier reason.
+    """
+    before = config.local.mailbox.partition("{user}")[0]
+    root = before[: before.rindex("/") + 1]
+    if os.path.isdir(root):
+        return ""
+    os.makedirs(root, mode=0o755)
+    return root
+
+
 def next_pause(pause: float, lived: float) -> float:
     """Return how long to wait before the next start, after one that ``lived`` so long."""
     return SHORTEST if lived >= STEADY or not pause else min(2 * pause, LONGEST)
@@ -96,6 +110,8 @@ class Supervisor:
         self._say = say
         self._children = [_Child(c) for c in commands(config) if c.argv]
         self._signals = Signals(signal.SIGINT, signal.SIGTERM)
+        if made := make_mail_root(config):
+            say(f"made {made}")
         for command in commands(config):
             if not command.argv:
                 say(f"line {command.line}: {command.text}: {command.remark}")
