@@ -22,6 +22,8 @@ Invariants, each a test in tests/channels/test_smtp.py
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -30,18 +32,16 @@ from typing import BinaryIO
 from mta.channel.records import Dispatch, Opening
 from mta.errors import EX_OK, ConfigError, PosthouseError, exit_code
 from mta.machine.conversation import ALL, AsyncConversation
-from mta.machine.net import Endpoint, attempt, numeric, parse_endpoint, reason
+from mta.machine.net import Endpoint, numeric, parse_endpoint
 from mta.machine.resolve import Addresses, Resolver
-from mta.machine.smtp_connection import Connection, Parcel
+from mta.machine.smtp_connection import Connection, Failure, Parcel, connect
 from mta.smtp.extensions import Transaction
-from mta.smtp.states import CLOSED, CONNECT, LIMITS, QUIT, READY, State
+from mta.smtp.states import CLOSED, LIMITS, QUIT, State
 from mta.types import HOST, Outcome, Reply
 from mta.values import frozen
 
 __all__ = ["Courier", "Delivery", "Settings", "Site", "main", "settings"]
 
-ADDRESSES_MAX = 20  # tried for one connection
-OPENING_LIMIT = 360.0  # after which no further address is tried
 MEMORY = 5.0  # how long a site that failed answers for itself; deliver remembers longer
 MESSAGES_MAX = 1000  # on one connection
 AGE_MAX = 120.0
@@ -56,31 +56,43 @@ class Settings:
     relays: tuple[Endpoint, ...] = ()
     port: int = 25
     per_host: int = 20
-    nameservers: tuple[str, ...] = ()
+    nameservers: tuple[Endpoint, ...] = ()
     scale: float = 1.0  # of all time limits; tests make them short
 
 
 def settings(opening: Opening) -> Settings:
     """Read the options that deliver sent; ConfigError names the one that is wrong."""
-    name = ""
+    port = int(_number(opening, "port", "25", 65535))
+    nameservers = _places(opening, "nameserver", 53)
+    for place in nameservers:
+        if not numeric(place.host):
+            raise ConfigError(f"option nameserver: {place.host!r} is not an address")
+    return Settings(
+        opening.option("hostname", opening.hostname),
+        _places(opening, "relay", port),
+        port,
+        int(_number(opening, "per_host", "20", 10_000)),
+        nameservers,
+        _number(opening, "timeout_scale", "1", 1000),
+    )
+
+
+def _number(opening: Opening, name: str, default: str, most: int) -> float:
+    text = opening.option(name, default)
     try:
-        name, port = "port", int(opening.option("port", "25"))
-        name, per_host = "per_host", int(opening.option("per_host", "20"))
-        name, scale = "timeout_scale", float(opening.option("timeout_scale", "1"))
-        name = "relay"
-        relays = tuple([parse_endpoint(text, port) for text in opening.every("relay")])
-        name, nameservers = "nameserver", opening.every("nameserver")
-        for text in nameservers:
-            if not numeric(parse_endpoint(text, 53).host):
-                raise ValueError(f"{text!r} is not an address")
-        name = "port, per_host or timeout_scale"
-        if not (0 < port < 65536 and per_host > 0 and 0 < scale < 1000):
-            raise ValueError("out of range")
+        number = float(text) if name == "timeout_scale" else int(text)
+    except ValueError:
+        number = 0
+    if not 0 < number <= most:
+        raise ConfigError(f"option {name}: {text!r} is not a number above 0 and up to {most}")
+    return number
+
+
+def _places(opening: Opening, name: str, port: int) -> tuple[Endpoint, ...]:
+    try:
+        return tuple([parse_endpoint(text, port) for text in opening.every(name)])
     except ValueError as error:
         raise ConfigError(f"option {name}: {error}") from None
-    return Settings(
-        opening.option("hostname", opening.hostname), relays, port, per_host, nameservers, scale
-    )
 
 
 class Delivery:
@@ -126,7 +138,7 @@ class Site:
         self.live: dict[Connection, Delivery | None] = {}  # READY once, and not retired
         self.idle: list[Connection] = []  # those of them that have nothing to do
         self.opening = 0
-        self.dead: tuple[Outcome, str] | None = None
+        self.dead: Failure | None = None
         self._courier = courier
         self._per_host = courier.settings.per_host
         self._window = 1  # how many connections its successes have earned
@@ -144,7 +156,7 @@ class Site:
     def offer(self, delivery: Delivery) -> None:
         """Take ``delivery``; it is settled at once if this site is known to be dead."""
         if self.dead is not None and self.loop.time() < self._dead_until:
-            self._courier.settle(delivery, delivery.all(self.dead[0]), self.dead[1])
+            self._courier.settle(delivery, delivery.all(self.dead.outcome), self.dead.relay)
         elif self.idle:
             connection = self.idle.pop()
             self._courier.idle.pop(connection)
@@ -185,7 +197,7 @@ class Site:
             return
         self._forget(connection)
         if outcome is not None and outcome.scope == HOST and not connection.served:
-            self._failed(outcome, connection.relay)
+            self._failed(Failure(outcome, connection.relay))
         else:
             self._grow()
 
@@ -221,10 +233,11 @@ class Site:
     async def _open(self) -> None:
         """Open one connection more, or learn why that cannot be."""
         try:
-            found = await self._try_all()
+            hostname = self._courier.settings.hostname
+            found = await connect(self, hostname, self.endpoints, self._addresses)
         except Exception as error:  # a defect of ours must not leave jobs waiting for ever
             text = Reply.clean(f"{type(error).__name__}: {error}")
-            found = (Outcome(Reply(451, "4.3.0", text), HOST), "")
+            found = Failure(Outcome(Reply(451, "4.3.0", text), HOST), "")
         self.opening -= 1
         if isinstance(found, Connection):
             self.dead = None
@@ -233,57 +246,27 @@ class Site:
             self.ready(found)
             self._grow()
         else:
-            self._failed(*found)
+            self._failed(found)
 
-    async def _try_all(self) -> Connection | tuple[Outcome, str]:
-        """Try the endpoints and their addresses in order, until one is READY."""
-        until = self.loop.time() + OPENING_LIMIT * self._courier.settings.scale
-        failure = (Outcome(Reply(421, "4.4.4", "no address to connect to"), HOST), "")
-        tried = 0
-        for endpoint in self.endpoints:
-            found = await self._courier.addresses(endpoint.host)
-            if found.trouble is not None:
-                failure = (self._trouble(found.trouble), "")
-            for address in found.addresses:
-                if tried and (tried >= ADDRESSES_MAX or self.loop.time() > until):
-                    return failure
-                tried += 1
-                connection = await self._try(endpoint, address)
-                if isinstance(connection, Connection):
-                    return connection
-                failure = (connection, endpoint.relay(address))
-        return failure
-
-    async def _try(self, endpoint: Endpoint, address: str) -> Connection | Outcome:
-        relay = endpoint.relay(address)
-        connection = Connection(self, self._courier.settings.hostname, relay)
-        try:
-            await attempt(lambda: connection, address, endpoint.port, self.limit(CONNECT))
-        except OSError as error:
-            text = Reply.clean(f"connect to {relay}: {reason(error)}")
-            return Outcome(Reply(421, "4.4.1", text), HOST)
-        outcome = await connection.opened
-        if outcome is None and connection.client.state == READY:
-            return connection
-        return outcome or Outcome(Reply(421, "4.4.2", "connection lost after EHLO"), HOST)
-
-    def _trouble(self, trouble: Outcome) -> Outcome:
+    async def _addresses(self, host: str) -> Addresses:
         """A name that does not exist fails its mail; one that we configured only defers it."""
-        if self.fixed and trouble.reply.permanent:
-            return Outcome(Reply(421, "4.4.4", trouble.reply.text), HOST)
-        return trouble
+        found = await self._courier.addresses(host)
+        trouble = found.trouble
+        if self.fixed and trouble is not None and trouble.reply.permanent:
+            return Addresses((), Outcome(Reply(421, "4.4.4", trouble.reply.text), HOST))
+        return found
 
-    def _failed(self, outcome: Outcome, relay: str) -> None:
+    def _failed(self, failure: Failure) -> None:
         """A connection could not be had: back off, or answer all that wait with the reason."""
         until = self.loop.time() + MEMORY * self._courier.settings.scale
         if self.live or self.opening:
             self._window, self._hold_until = max(1, len(self.live)), until
             return
         self._window = 1
-        self.dead, self._dead_until = (outcome, relay), until
+        self.dead, self._dead_until = failure, until
         while self.waiting:
             delivery = self.waiting.popleft()
-            self._courier.settle(delivery, delivery.all(outcome), relay)
+            self._courier.settle(delivery, delivery.all(failure.outcome), failure.relay)
 
 
 class Courier:
@@ -404,16 +387,12 @@ async def serve() -> None:
 
 
 def main() -> int:
-    """Run the channel program; return its exit status."""
-    runner = asyncio.run
+    """Run the channel program, on uvloop if it is there; return its exit status."""
+    run = asyncio.run
+    with contextlib.suppress(ImportError):
+        run = importlib.import_module("uvloop").run
     try:
-        import uvloop  # type: ignore[import-not-found,unused-ignore]
-
-        runner = uvloop.run
-    except (ImportError, AttributeError):
-        pass
-    try:
-        runner(serve())
+        run(serve())
     except PosthouseError as error:
         print(f"smtp: {Reply.clean(str(error))}", file=sys.stderr)
         return exit_code(error)

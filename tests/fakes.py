@@ -223,7 +223,7 @@ class Sink(asyncio.Protocol):
             self._buffer = rest
             if self._data:
                 self._data = False
-                self.messages.append(unit + b"\r\n")
+                self.messages.append((unit + b"\r\n")[2:])
                 self.reply(b"250 2.0.0 kept as %d" % len(self.messages))
             else:
                 self.commands.append(unit)
@@ -239,6 +239,7 @@ class Sink(asyncio.Protocol):
             )
         elif verb == b"DATA":
             self._data = True
+            self._buffer = b"\r\n" + self._buffer  # so that a lone dot is an end, too
             self.reply(b"354 go ahead")
         elif verb == b"QUIT":
             self.reply(b"221 2.0.0 bye")

@@ -23,7 +23,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from mta.machine.net import parse_endpoint
+from mta.machine.net import Endpoint
 from mta.types import HOST, RECIPIENT, Outcome, Reply
 from mta.values import frozen
 
@@ -62,8 +62,8 @@ Ask = Callable[[str, str], Awaitable[_Answer]]
 class Resolver:
     """Addresses of host names; one instance per process."""
 
-    def __init__(self, nameservers: tuple[str, ...] = (), ask: Ask | None = None) -> None:
-        """Ask ``nameservers`` ("address" or "address:port"), else the system's.
+    def __init__(self, nameservers: tuple[Endpoint, ...] = (), ask: Ask | None = None) -> None:
+        """Ask ``nameservers``, whose hosts are addresses, else the system's.
 
         ``ask`` is the question itself, for tests.
         """
@@ -138,9 +138,9 @@ class Resolver:
 
             self._dns = DnsResolver(configure=not self._nameservers)
             if self._nameservers:
-                places = [parse_endpoint(text, 53) for text in self._nameservers]
-                self._dns.nameservers = [place.host for place in places]
-                self._dns.nameserver_ports = {place.host: place.port for place in places}
+                self._dns.nameservers = [place.host for place in self._nameservers]
+                ports = {place.host: place.port for place in self._nameservers}
+                self._dns.nameserver_ports = ports
         return self._dns
 
 

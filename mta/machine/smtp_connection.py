@@ -14,22 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from mta.errors import LocalProtocolError, RemoteProtocolError
-from mta.machine.net import reason
+from mta.machine.net import Endpoint, attempt, reason
+from mta.machine.resolve import Addresses
 from mta.smtp.client import Client, Closed, Event, GoAhead, Ready, Settled
 from mta.smtp.data import Stuffer
 from mta.smtp.extensions import Transaction
-from mta.smtp.states import BODY, CLOSED, READY, State
-from mta.types import MESSAGE, Outcome, Reply
+from mta.smtp.states import BANNER, BODY, CLOSED, CONNECT, READY, State
+from mta.types import HOST, MESSAGE, Outcome, Reply
 from mta.values import frozen
 
-__all__ = ["BLOCK", "Connection", "Owner", "Parcel"]
+__all__ = ["BLOCK", "Connection", "Failure", "Owner", "Parcel", "connect"]
 
 BLOCK = 65536
 BLOCKS_AT_ONCE = 8  # of one message, before other connections get their turn
+ADDRESSES_MAX = 20
+OPENING_SHARE = 1.2
 _BUFFER = memoryview(bytearray(16384))  # a Protocol would allocate 256 KiB for each read
 
 
@@ -227,3 +230,55 @@ class Connection(asyncio.BufferedProtocol):
         octets = self._stuffer.end()
         self.client.finish()
         return octets
+
+
+@frozen
+class Failure:
+    """Why there is no connection, and the last place that was tried, "" if none."""
+
+    outcome: Outcome
+    relay: str
+
+
+async def connect(
+    owner: Owner,
+    hostname: str,
+    endpoints: Sequence[Endpoint],
+    addresses: Callable[[str], Awaitable[Addresses]],
+) -> Connection | Failure:
+    """Try the endpoints and their addresses in order, until one is READY.
+
+    At most ADDRESSES_MAX are tried, and no further one when OPENING_SHARE of
+    the greeting's time limit is over: a few silent ones must not add up.
+    """
+    until = owner.loop.time() + OPENING_SHARE * owner.limit(BANNER)
+    failure = Failure(Outcome(Reply(421, "4.4.4", "no address to connect to"), HOST), "")
+    tried = 0
+    for endpoint in endpoints:
+        found = await addresses(endpoint.host)
+        if found.trouble is not None:
+            failure = Failure(found.trouble, "")
+        for address in found.addresses:
+            if tried and (tried >= ADDRESSES_MAX or owner.loop.time() > until):
+                return failure
+            tried += 1
+            relay = endpoint.relay(address)
+            connection = Connection(owner, hostname, relay)
+            outcome = await _greet(connection, address, endpoint.port, owner.limit(CONNECT))
+            if outcome is None:
+                return connection
+            failure = Failure(outcome, relay)
+    return failure
+
+
+async def _greet(connection: Connection, address: str, port: int, limit: float) -> Outcome | None:
+    """Connect and wait until READY; return why not, or None."""
+    try:
+        await attempt(lambda: connection, address, port, limit)
+    except OSError as error:
+        text = Reply.clean(f"connect to {connection.relay}: {reason(error)}")
+        return Outcome(Reply(421, "4.4.1", text), HOST)
+    outcome = await connection.opened
+    if outcome is None and connection.client.state != READY:
+        return Outcome(Reply(421, "4.4.2", "connection lost after EHLO"), HOST)
+    return outcome

@@ -1,0 +1,644 @@
+"""The smtp channel against servers on the loopback that are kind, slow, rude and absent."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+from mta.channels.smtp import Courier, Delivery, Settings, Site, main, settings
+
+from mta.channel.records import Dispatch, Opening, Told
+from mta.channel.talk import DeliverEnd
+from mta.errors import ConfigError
+from mta.machine.net import Endpoint
+from mta.machine.resolve import Addresses, Resolver
+from mta.machine.smtp_connection import BLOCK, Connection, Parcel
+from mta.smtp.data import unstuff
+from mta.smtp.extensions import Transaction
+from mta.smtp.states import BODY, LIMITS
+from mta.types import HOST, NULL_PATH, Job, Mailbox, Outcome, Recipient, Reply, ReversePath
+from tests.fakes import BODY as DEFAULT_BODY
+from tests.fakes import HOSTNAME, Dialogue, ScriptedServer, Sink, dialogues
+
+A, B = Mailbox("a", "example.test"), Mailbox("b", "example.test")
+
+
+class Post:
+    """A courier under test, and what it settled."""
+
+    def __init__(self, port: int, resolver: Resolver | None = None, **options: Any) -> None:
+        self.settled: list[tuple[int, tuple[Outcome, ...], str]] = []
+        self.tags = 0
+        self._changed = asyncio.Event()
+        given = {"hostname": HOSTNAME, "port": port, "per_host": 1, **options}
+        self.courier = Courier(Settings(**given), resolver or Resolver(), self._settle)
+
+    def _settle(self, delivery: Delivery, outcomes: tuple[Outcome, ...], relay: str) -> None:
+        delivery.body.close()
+        self.settled.append((delivery.dispatch.tag, outcomes, relay))
+        self._changed.set()
+
+    def offer(
+        self,
+        body: bytes = DEFAULT_BODY,
+        *,
+        host: str = "127.0.0.1",
+        next_hop: str = "",
+        transaction: Transaction | None = None,
+        size: int | None = None,
+    ) -> None:
+        wanted = transaction or Transaction(A, (B,))
+        recipients = tuple(Recipient(i, box) for i, box in enumerate(wanted.recipients))
+        self.tags += 1
+        octets = len(body) if size is None else size
+        path: ReversePath = wanted.reverse_path
+        flags = (wanted.eight_bit, wanted.smtputf8)
+        job = Dispatch(self.tags, "ID", path, octets, 1.0, host, next_hop, *flags, recipients)
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the courier closes it
+        file.write(body)
+        file.flush()
+        self.courier.offer(Delivery(job, file))
+
+    async def wait(self, count: int | None = None) -> None:
+        async with asyncio.timeout(20):
+            while len(self.settled) < (self.tags if count is None else count):
+                self._changed.clear()
+                await self._changed.wait()
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        ordered = sorted(self.settled, key=lambda told: told[0])
+        return [outcome for _, outcomes, _ in ordered for outcome in outcomes]
+
+    @property
+    def codes(self) -> list[int]:
+        return [outcome.reply.code for outcome in self.outcomes]
+
+
+def run(test: Coroutine[None, None, None]) -> None:
+    asyncio.run(test)
+
+
+async def listen(made: Callable[[], asyncio.BaseProtocol]) -> tuple[asyncio.Server, int]:
+    server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
+    return server, server.sockets[0].getsockname()[1]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Names(Resolver):
+    """Answers without a network."""
+
+    def __init__(self, **names: Addresses) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self._names = names
+
+    async def addresses(self, host: str, now: float) -> Addresses:
+        self.asked.append(host)
+        return self._names[host.partition(".")[0]]
+
+
+@pytest.mark.parametrize("dialogue", dialogues("client"), ids=lambda d: d.name)
+def test_dialogue_on_a_socket(dialogue: Dialogue) -> None:
+    silent = any(step.octets == b"silence" for step in dialogue.steps if step.kind == "end")
+
+    async def talk() -> None:
+        server = ScriptedServer(dialogue)
+        await server.start()
+        post = Post(server.port, scale=0.0005 if silent else 1.0)
+        for transaction, body in dialogue.messages:
+            post.offer(body, transaction=transaction)
+        await post.wait()
+        await post.courier.close()
+        await server.stop()
+        assert server.mistakes == []
+        assert server.accepted == 1
+        for expected, outcome in zip(dialogue.outcomes, post.outcomes, strict=True):
+            assert expected.fits(outcome), f"{outcome} is not {expected}"
+
+    run(talk())
+
+
+def test_p1_a_host_that_refuses_us_costs_one_connection() -> None:
+    made: list[Sink] = []
+
+    class Refusing(Sink):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            self._made.append(self)
+            transport.write(b"554 5.3.2 no\r\n")
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Refusing(made))
+        post = Post(port, per_host=20)
+        for _ in range(50):
+            post.offer()
+        await post.wait()
+        for _ in range(5):
+            post.offer()  # what deliver had sent already
+        assert len(post.settled) == 55
+        assert len(made) == 1
+        assert {(o.reply.status, o.scope) for o in post.outcomes} == {("4.3.2", HOST)}
+        assert post.settled[0][2] == f"127.0.0.1[127.0.0.1]:{port}"
+
+    run(talk())
+
+
+def test_a_host_that_is_not_there_is_deferred_with_the_reason() -> None:
+    async def talk() -> None:
+        post = Post(free_port())
+        post.offer()
+        post.offer()
+        await post.wait()
+        assert [o.reply.status for o in post.outcomes] == ["4.4.1"] * 2
+        assert "Connection refused" in post.outcomes[0].reply.text
+
+    run(talk())
+
+
+def test_a_silent_host_holds_nobody_but_its_own() -> None:
+    made: list[Sink] = []
+    silent: list[asyncio.Protocol] = []
+
+    class Silent(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            silent.append(self)
+
+    async def talk() -> None:
+        _, quiet = await listen(Silent)
+        _, port = await listen(lambda: Sink(made))
+        post = Post(port, per_host=20)
+        for _ in range(30):
+            post.offer(next_hop=f"127.0.0.1:{quiet}")
+        for _ in range(30):
+            post.offer()
+        await post.wait(30)
+        assert all(tag > 30 for tag, _, _ in post.settled)
+        assert len(silent) == 1
+
+    run(talk())
+
+
+def test_a_silent_host_is_given_up_for_all_that_wait() -> None:
+    silent: list[asyncio.Protocol] = []
+
+    class Silent(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            silent.append(self)
+
+    async def talk() -> None:
+        _, port = await listen(Silent)
+        post = Post(port, per_host=20, scale=0.0002)
+        for _ in range(10):
+            post.offer()
+        await post.wait()
+        assert len(silent) == 1
+        assert {o.reply.status for o in post.outcomes} == {"4.4.2"}
+        assert "timed out" in post.outcomes[0].reply.text
+
+    run(talk())
+
+
+def test_p2_connections_grow_with_success_up_to_per_host() -> None:
+    made: list[Sink] = []
+    most = 0
+
+    class Counting(Sink):
+        def command(self, line: bytes) -> None:
+            nonlocal most
+            most = max(most, sum(not sink.ended for sink in made))
+            super().command(line)
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Counting(made))
+        post = Post(port, per_host=4)
+        for _ in range(200):
+            post.offer()
+        await post.wait()
+        assert post.codes == [250] * 200
+        assert sum(len(sink.messages) for sink in made) == 200
+        assert most == len(made) == 4
+        await post.courier.close()
+        assert all(sink.commands[-1] == b"QUIT" for sink in made)
+
+    run(talk())
+
+
+def test_a_connection_is_kept_for_the_next_message() -> None:
+    made: list[Sink] = []
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Sink(made))
+        post = Post(port, per_host=5)
+        for count in range(1, 6):
+            post.offer()
+            await post.wait(count)
+        assert len(made) == 1
+        assert [c[:4] for c in made[0].commands] == [b"EHLO"] + [b"MAIL", b"RCPT", b"DATA"] * 5
+
+    run(talk())
+
+
+def test_an_idle_connection_is_ended_with_quit() -> None:
+    made: list[Sink] = []
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Sink(made))
+        post = Post(port, scale=0.01)
+        post.offer()
+        await post.wait()
+        async with asyncio.timeout(10):
+            while not made[0].ended:
+                await asyncio.sleep(0.01)
+        assert made[0].commands[-1] == b"QUIT"
+        post.offer()
+        await post.wait()
+        assert post.codes == [250, 250]
+        assert len(made) == 2
+
+    run(talk())
+
+
+@pytest.mark.parametrize("farewell", [b"421 4.7.0 enough", b""])
+def test_a_stale_connection_is_replaced_once(farewell: bytes) -> None:
+    made: list[Sink] = []
+
+    class OneEach(Sink):
+        def command(self, line: bytes) -> None:
+            if line[:4] == b"MAIL" and self.messages:
+                if farewell:
+                    self.reply(farewell)
+                self.close()
+            else:
+                super().command(line)
+
+    async def talk() -> None:
+        _, port = await listen(lambda: OneEach(made, (b"SIZE",)))
+        post = Post(port)
+        for _ in range(4):
+            post.offer()
+        await post.wait()
+        assert post.codes == [250] * 4
+        assert [len(sink.messages) for sink in made] == [1] * 4
+
+    run(talk())
+
+
+def test_a_message_is_not_tried_a_third_time() -> None:
+    made: list[Sink] = []
+
+    class OnlyOne(Sink):
+        def command(self, line: bytes) -> None:
+            if line[:4] == b"MAIL" and sum(len(sink.messages) for sink in made):
+                self.close()
+            else:
+                super().command(line)
+
+    async def talk() -> None:
+        _, port = await listen(lambda: OnlyOne(made, (b"SIZE",)))
+        post = Post(port)
+        post.offer()
+        post.offer()
+        await post.wait()
+        assert post.codes == [250, 421]
+        assert len(made) == 2
+
+    run(talk())
+
+
+def test_p4_a_body_goes_in_blocks_as_the_socket_takes_them() -> None:
+    class Clogged(asyncio.Transport):
+        """A transport that pauses its protocol at every write."""
+
+        def __init__(self, protocol: Connection) -> None:
+            super().__init__()
+            self.writes: list[bytes] = []
+            self.protocol = protocol
+
+        def write(self, data: Any) -> None:
+            self.writes.append(bytes(data))
+            if len(data) > 1000:
+                self.protocol.pause_writing()
+
+        def abort(self) -> None:
+            pass
+
+    class Owner:
+        def __init__(self) -> None:
+            self.loop = asyncio.get_running_loop()
+            self.connections: set[Connection] = set()
+            self.readied = 0
+
+        def limit(self, state: str) -> float:
+            return LIMITS[state]
+
+        def ready(self, connection: Connection) -> None:
+            self.readied += 1
+
+        def settled(self, connection: Connection, outcomes: tuple[Outcome, ...]) -> None:
+            pass
+
+        def gone(self, connection: Connection, outcome: Outcome | None) -> None:
+            pass
+
+    def say(connection: Connection, octets: bytes) -> None:
+        connection.get_buffer(-1)[: len(octets)] = octets
+        connection.buffer_updated(len(octets))
+
+    async def talk() -> None:
+        body = (b"." * 70 + b"\r\n") * 5000
+        owner = Owner()
+        connection = Connection(owner, HOSTNAME, "relay")
+        transport = Clogged(connection)
+        connection.connection_made(transport)
+        say(connection, b"220 mx\r\n")
+        say(connection, b"250-mx\r\n250 PIPELINING\r\n")
+        with tempfile.TemporaryFile() as file:
+            file.write(body)
+            file.flush()
+            connection.start(Parcel(Transaction(A, (B,), len(body)), file.fileno()))
+            say(connection, b"250 ok\r\n250 ok\r\n354 go\r\n")
+            blocks = len(body) // BLOCK + 1
+            for sent in range(1, blocks + 1):
+                assert len(transport.writes) == 2 + sent  # EHLO, the transaction, blocks
+                assert (connection.client.state == BODY) == (sent < blocks)
+                connection.resume_writing()
+            assert unstuff(b"".join(transport.writes[2:])) == body
+            assert max(len(write) for write in transport.writes) < BLOCK * 1.1
+
+    run(talk())
+
+
+def test_a_long_body_arrives_as_it_was() -> None:
+    made: list[Sink] = []
+    body = b"".join([b"." * (i % 7) + b"line %d\r\n" % i for i in range(300_000)])
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Sink(made))
+        post = Post(port)
+        post.offer(body)
+        post.offer(body[: BLOCK - 2] + b"\r\n")  # exactly a block
+        await post.wait()
+        assert post.codes == [250, 250]
+        first, second = made[0].messages
+        assert unstuff(first + b".\r\n") == body
+        assert unstuff(second + b".\r\n") == body[: BLOCK - 2] + b"\r\n"
+
+    run(talk())
+
+
+@pytest.mark.parametrize("body", [DEFAULT_BODY[:-4], DEFAULT_BODY + b"x", DEFAULT_BODY[:-1] + b"x"])
+def test_a_body_that_is_not_as_promised_is_not_sent_whole(body: bytes) -> None:
+    made: list[Sink] = []
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Sink(made))
+        post = Post(port)
+        post.offer(body, size=len(DEFAULT_BODY))
+        await post.wait()
+        outcome = post.outcomes[0]
+        assert (outcome.reply.status, outcome.scope) == ("4.3.0", "message")
+        await asyncio.sleep(0)
+        assert made[0].messages == []
+
+    run(talk())
+
+
+def test_relays_are_tried_in_order() -> None:
+    made: list[Sink] = []
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Sink(made))
+        relays = (Endpoint("127.0.0.1", free_port()), Endpoint("127.0.0.1", port))
+        post = Post(25, relays=relays)
+        post.offer(host="somewhere.example.test")
+        post.offer(host="elsewhere.example.test")
+        await post.wait()
+        assert post.codes == [250, 250]
+        assert len(made) == 1  # one site, whatever the hosts
+        assert post.settled[0][2] == f"127.0.0.1[127.0.0.1]:{port}"
+
+    run(talk())
+
+
+def test_addresses_of_a_name_are_tried_in_order() -> None:
+    made: list[Sink] = []
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Sink(made))
+        names = Names(mx=Addresses(("::1", "127.0.0.7", "127.0.0.1")))
+        post = Post(port, names)
+        post.offer(host="mx.example.test")
+        await post.wait()
+        assert post.codes == [250]
+        assert names.asked == ["mx.example.test"]
+        assert post.settled[0][2] == f"mx.example.test[127.0.0.1]:{port}"
+
+    run(talk())
+
+
+def test_a_name_that_is_not_fails_its_mail_but_not_if_we_configured_it() -> None:
+    absent = Addresses((), Outcome(Reply(550, "5.1.2", "no such host name"), "recipient"))
+
+    async def talk() -> None:
+        post = Post(25, Names(gone=absent))
+        post.offer(host="gone.example.test")
+        post.offer(host="x.test", next_hop="gone.example.test:2525")
+        await post.wait()
+        by_tag = post.outcomes
+        assert (by_tag[0].reply.code, by_tag[0].scope) == (550, "recipient")
+        assert (by_tag[1].reply.code, by_tag[1].scope) == (421, HOST)
+
+    run(talk())
+
+
+def test_a_next_hop_that_makes_no_sense_is_deferred() -> None:
+    async def talk() -> None:
+        post = Post(25)
+        post.offer(next_hop="host:port")
+        assert [(o.reply.status, o.scope) for o in post.outcomes] == [("4.3.5", HOST)]
+
+    run(talk())
+
+
+def test_many_local_refusals_do_not_pile_up() -> None:
+    made: list[Sink] = []
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Sink(made))
+        post = Post(port)
+        for _ in range(500):
+            post.offer(transaction=Transaction(A, (B,), 0, True))
+        post.offer()
+        await post.wait()
+        assert post.codes == [554] * 500 + [250]
+
+    run(talk())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_p3_every_delivery_is_settled_once(seed: int) -> None:
+    chance = random.Random(seed)
+    made: list[Sink] = []
+
+    class Moody(Sink):
+        def command(self, line: bytes) -> None:
+            mood = chance.random()
+            if mood < 0.05:
+                self.close()
+            elif mood < 0.1:
+                self.reply(b"421 4.3.2 no more")
+                self.close()
+            elif mood < 0.2 and line[:4] != b"EHLO":
+                self.reply(chance.choice([b"450 4.0.0 later", b"550 5.0.0 never", b"nonsense"]))
+            else:
+                super().command(line)
+
+    async def talk() -> None:
+        extensions = (b"PIPELINING",) if seed % 2 else (b"SIZE",)
+        _, port = await listen(lambda: Moody(made, extensions))
+        post = Post(port, per_host=5, scale=0.01)
+        for _ in range(150):
+            post.offer(transaction=Transaction(NULL_PATH, (A, B)))
+            if chance.random() < 0.2:
+                await asyncio.sleep(0)
+        await post.wait()
+        await post.courier.close()
+        assert sorted(tag for tag, _, _ in post.settled) == list(range(1, 151))
+        assert all(len(outcomes) == 2 for _, outcomes, _ in post.settled)
+        delivered = sum(any(o.reply.positive for o in told) for _, told, _ in post.settled)
+        assert delivered <= sum(len(sink.messages) for sink in made)
+
+    run(talk())
+
+
+def test_sites_that_nobody_needs_are_forgotten() -> None:
+    async def talk() -> None:
+        post = Post(free_port(), scale=0.001)
+        sites: dict[str, Site] = post.courier._sites
+        post.offer()
+        await post.wait()
+        assert len(sites) == 1
+        async with asyncio.timeout(5):
+            while post.courier._sites:
+                await asyncio.sleep(0.01)
+
+    run(talk())
+
+
+def opening(*options: tuple[str, str]) -> Opening:
+    return Opening("smtp", "smtp", "mx.example.test", options)
+
+
+def test_settings() -> None:
+    read = settings(
+        opening(
+            ("relay", "a.example.test"),
+            ("relay", "[::1]:26"),
+            ("port", "2525"),
+            ("per_host", "3"),
+            ("nameserver", "127.0.0.1:5300"),
+            ("hostname", "out.example.test"),
+        )
+    )
+    relays = (Endpoint("a.example.test", 2525), Endpoint("::1", 26))
+    assert read == Settings("out.example.test", relays, 2525, 3, (Endpoint("127.0.0.1", 5300),))
+    assert settings(opening()) == Settings("mx.example.test")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "x"),
+        ("port", "0"),
+        ("port", "65536"),
+        ("per_host", "0"),
+        ("relay", "a:b"),
+        ("nameserver", "ns.example.test"),
+        ("timeout_scale", "0"),
+        ("timeout_scale", "nan"),
+    ],
+)
+def test_settings_that_are_wrong_are_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        settings(opening((name, value)))
+
+
+def test_a_person_who_starts_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mta.channels.smtp"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 64
+    assert done.stderr.startswith("smtp: ")
+    assert done.stderr.count("\n") == 1
+    assert callable(main)
+
+
+class Program:
+    """The real program, with deliver's end of its conversation."""
+
+    def __init__(self, port: int) -> None:
+        self.ours, theirs = socket.socketpair()
+        self.end = DeliverEnd("smtp", "q", "mx.example.test", (("port", str(port)),), jobs=10)
+        command = [sys.executable, "-m", "mta.channels.smtp"]
+        self.process = subprocess.Popen(command, stdin=theirs, stdout=theirs)
+        theirs.close()
+        self.ours.setblocking(False)
+        self.told: list[Told] = []
+
+    async def run(self, count: int) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self.ours, self.end.opening())
+        sent = 0
+        job = Job(0, "q", "smtp", "127.0.0.1", "", A, (Recipient(7, B),))
+        with tempfile.TemporaryFile() as body:
+            body.write(DEFAULT_BODY)
+            body.flush()
+            while sent < count or self.end.in_flight:
+                while sent < count and self.end.free:
+                    _, lines = self.end.send_job(job, "ID", len(DEFAULT_BODY), 1.0, job.recipients)
+                    socket.send_fds(self.ours, [lines], [body.fileno()])
+                    sent += 1
+                events = self.end.receive(await loop.sock_recv(self.ours, 65536))
+                self.told += [event for event in events if isinstance(event, Told)]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("ending", ["quit", "close", "term"])
+def test_the_program_itself(ending: str) -> None:
+    made: list[Sink] = []
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Sink(made))
+        program = Program(port)
+        await asyncio.wait_for(program.run(50), 20)
+        assert [(t.indexes, t.outcome.reply.code) for t in program.told] == [((7,), 250)] * 50
+        if ending == "quit":
+            program.ours.send(program.end.quit())
+        elif ending == "close":
+            program.ours.close()
+        else:
+            program.process.send_signal(signal.SIGTERM)
+        status: Awaitable[int] = asyncio.to_thread(program.process.wait, 10)
+        assert await status == 0
+        assert sum(len(sink.messages) for sink in made) == 50
+        assert all(sink.commands[-1] == b"QUIT" for sink in made)
+        program.ours.close()
+
+    run(talk())
