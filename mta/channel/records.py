@@ -34,6 +34,8 @@ __all__ = [
     "Dispatch",
     "Done",
     "Opening",
+    "Part",
+    "Quit",
     "Told",
     "decode_mailbox",
     "decode_words",
@@ -117,6 +119,20 @@ class Done:
     """Job ``tag`` is finished: every recipient of it has been told, the body is closed."""
 
     tag: int
+
+
+@frozen
+class Part:
+    """Some octets of the inline body of job ``tag``, in order; ``last`` when it is complete."""
+
+    tag: int
+    octets: bytes
+    last: bool
+
+
+@frozen
+class Quit:
+    """deliver will send no more jobs: finish those in flight and exit 0."""
 
 
 # word     = 1*( %x21-24 / %x26-7E / %x80-FF / "%" 2HEXDIG ) / "%"    ; "%" alone: the empty word

@@ -33,6 +33,8 @@ from mta.channel.records import (
     Dispatch,
     Done,
     Opening,
+    Part,
+    Quit,
     Told,
     decode_words,
     encode_answer,
@@ -48,25 +50,11 @@ from mta.channel.records import (
 from mta.channel.states import FROM_DELIVER, FROM_PROGRAM, JOB, SESSION, walk
 from mta.errors import LocalProtocolError, RemoteProtocolError
 from mta.types import CHANNEL, Job, Outcome, Recipient, Reply
-from mta.values import frozen, replace
+from mta.values import replace
 
 __all__ = ["DeliverEnd", "Part", "ProgramEnd", "Quit"]
 
 UNTOLD = Outcome(Reply(451, "4.3.0", "the channel program told no outcome"), CHANNEL)
-
-
-@frozen
-class Part:
-    """Some octets of the inline body of job ``tag``, in order; ``last`` when it is complete."""
-
-    tag: int
-    octets: bytes
-    last: bool
-
-
-@frozen
-class Quit:
-    """deliver will send no more jobs: finish those in flight and exit 0."""
 
 
 class _Open:

@@ -18,12 +18,13 @@ import asyncio
 import contextlib
 import signal
 import socket
+from collections.abc import Callable
 from typing import BinaryIO
 
 from mta.channel.records import ALL, EACH, FD, Answer, Dispatch, Opening
 from mta.channel.talk import Quit
 from mta.errors import RemoteProtocolError
-from mta.machine.wire import Wire, defect, open_socket
+from mta.machine.wire import Event, Wire, defect, open_socket
 from mta.types import Outcome
 
 __all__ = ["ALL", "EACH", "AsyncConversation"]
@@ -50,7 +51,7 @@ class AsyncConversation:
         self._reading = True
         self._error: Exception | None = None
         self.opening = Opening("", "", "")
-        self._loop.add_reader(sock.fileno(), self._readable)
+        self._loop.add_reader(sock.fileno(), self._read, self._wire.receive)
 
     @classmethod
     async def open(cls, sock: socket.socket | None = None) -> AsyncConversation:
@@ -113,12 +114,13 @@ class AsyncConversation:
         self._loop.remove_writer(self._wire.sock.fileno())
         self._wire.sock.close()
 
-    def _readable(self) -> None:
+    def _read(self, receive: Callable[[], list[Event]]) -> None:
         try:
-            events = self._wire.receive()
+            events = receive()
         except (RemoteProtocolError, OSError) as error:
             self._error = error
-            events = [Quit()]
+            self._hang_up()
+            return
         for event in events:
             if isinstance(event, Opening):
                 self._opened.set_result(event)
@@ -130,7 +132,7 @@ class AsyncConversation:
     def _stop(self) -> None:
         """Take what deliver has sent already, then no more."""
         if self._reading:
-            self._readable()
+            self._read(self._wire.drain)
             self._hang_up()
 
     def _hang_up(self) -> None:

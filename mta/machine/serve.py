@@ -31,7 +31,7 @@ from mta.channel.talk import Quit
 from mta.errors import EX_OK, PosthouseError, exit_code
 from mta.machine.process import set_title
 from mta.machine.run import Ran, Running
-from mta.machine.wire import Wire, defect, open_socket
+from mta.machine.wire import Event, Wire, defect, open_socket
 from mta.types import Outcome, Reply
 from mta.values import frozen
 
@@ -94,7 +94,7 @@ class _Loop:
             ready = {key.fd for key, _ in self._selector.select(self._patience())}
             now = time.monotonic()
             if not self._ending and self._wire.sock.fileno() in ready:
-                self._receive()
+                self._take(self._wire.receive())
             for task in list(self._tasks):
                 running = task.waiting
                 if running is not None and (task.watched & ready or now >= running.deadline):
@@ -102,7 +102,7 @@ class _Loop:
             if self._signals in ready:
                 os.read(self._signals, 4096)
             if self.stopped and not self._ending:
-                self._receive()  # what deliver has sent already is in flight
+                self._take(self._wire.drain())  # what deliver has sent is in flight
                 self._end()
 
     def _patience(self) -> float | None:
@@ -114,8 +114,8 @@ class _Loop:
             self._ending = True
             self._selector.unregister(self._wire.sock)
 
-    def _receive(self) -> None:
-        for event in self._wire.receive():
+    def _take(self, events: list[Event]) -> None:
+        for event in events:
             if isinstance(event, Opening):
                 service = self._open_program(event)
                 offered = int(event.option("jobs", "1"))

@@ -21,10 +21,12 @@ from mta.channel.talk import Part, ProgramEnd, Quit
 from mta.errors import PosthouseError, RemoteProtocolError, UsageError
 from mta.types import CHANNEL, Outcome, Reply
 
-__all__ = ["Wire", "defect", "open_socket"]
+__all__ = ["Event", "Wire", "defect", "open_socket"]
 
 _DESCRIPTORS = 253  # SCM_MAX_FD of Linux
 _PIECE = 65536
+
+Event = Opening | tuple[Dispatch, BinaryIO] | Quit
 
 
 def defect(error: BaseException) -> Outcome:
@@ -57,14 +59,24 @@ class Wire:
         self.sock = sock
         self.end = ProgramEnd()
         self._bodies: deque[int] = deque()
+        self._dry = False
 
-    def receive(self) -> list[Opening | tuple[Dispatch, BinaryIO] | Quit]:
+    def drain(self) -> list[Event]:
+        """Return all that deliver has sent until now: one read gives few of many descriptors."""
+        events = self.receive()
+        while not self._dry and Quit() not in events:
+            events += self.receive()
+        return events
+
+    def receive(self) -> list[Event]:
         """Return what there is; a Quit at the end of file, nothing if nothing came."""
         space = socket.CMSG_SPACE(_DESCRIPTORS * array.array("i").itemsize)
         flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+        self._dry = False
         try:
             data, ancillary, came, _ = self.sock.recvmsg(_PIECE, space, flags)
         except BlockingIOError:
+            self._dry = True
             return []
         except ConnectionResetError:
             return [Quit()]
@@ -79,9 +91,7 @@ class Wire:
             return [Quit()]
         return [self._with_body(event) for event in self.end.receive(data)]
 
-    def _with_body(
-        self, event: Opening | Dispatch | Part | Quit
-    ) -> Opening | tuple[Dispatch, BinaryIO] | Quit:
+    def _with_body(self, event: Opening | Dispatch | Part | Quit) -> Event:
         if isinstance(event, Part):
             raise RemoteProtocolError("an inline body, where a descriptor was asked for")
         if not isinstance(event, Dispatch):
