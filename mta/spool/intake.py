@@ -73,6 +73,7 @@ class _Followed:
         self.told = 0  # how far its writer said that it is synced
         self.complete_since = 0.0  # when its writer was first seen gone; 0 while it lives
         self.jobs: dict[str, JobName] = {}  # key -> jobs made or found, not marked yet
+        self.directories: set[str] = set()  # where its jobs lie or lay
         self.marked = 0  # octets of the done file read
         self.begun = now
 
@@ -98,6 +99,7 @@ class Intake:
         self._on_jobs = on_jobs
         self._on_message = on_message
         self._followed: dict[str, _Followed] = {}
+        self._surveyed = False
         self._maker = Maker(spool, trusting=spool.ready)
 
     def told(self, synced: Synced) -> None:
@@ -127,7 +129,12 @@ class Intake:
         return sum(taken)
 
     def _survey(self) -> None:
-        for name in sorted(self._fs.list("journal")):
+        segments = self._fs.list("journal")
+        if not self._surveyed:
+            for name in set(self._fs.list("done")).difference(segments):
+                self._fs.unlink(f"done/{name}")  # an intake died between the two removals
+            self._surveyed = True
+        for name in sorted(segments):
             if name not in self._followed:
                 self._follow(name)
         for followed in self._followed.values():
@@ -144,9 +151,9 @@ class Intake:
             return None
         try:
             self._fs.close(self._fs.create(f"done/{name}"))
-            self._maker.learn(name, {})
+            self._maker.learn(name, new=True)
         except FileExistsError:
-            self._maker.learn(name, None)
+            self._maker.learn(name, new=False)
         followed = self._followed[name] = _Followed(name, fd, self._clock())
         return followed
 
@@ -155,15 +162,13 @@ class Intake:
         size = self._fs.stat(followed.fd)[0]
         if size <= followed.offset:
             return 0
-        limit = size
-        if not followed.complete_since:
-            if followed.told <= followed.offset:
-                # No wake-up spoke of these octets.  They may be unsynced, and
-                # what is delivered must first have been accepted: sync them.
-                self._fs.sync(followed.fd)
-                followed.told = size
-            limit = min(size, followed.told)
-        return self._read(followed, limit)
+        if followed.told <= followed.offset or (followed.complete_since and followed.told < size):
+            # No wake-up spoke of these octets: their writer may have died before
+            # its sync.  What is delivered must first have been accepted.
+            self._fs.sync(followed.fd)
+            self._fs.sync_directory("journal")
+            followed.told = size
+        return self._read(followed, min(size, followed.told))
 
     def _read(self, followed: _Followed, limit: int) -> int:
         at, pieces, taken, made = followed.offset, [], 0, []
@@ -192,7 +197,9 @@ class Intake:
     ) -> list[JobName]:
         closing = Closing.decode(data)
         jobs, new = self._maker.make(closing, followed.fd, pieces, followed.name)
-        followed.jobs.update((name.key, name) for name in jobs)
+        for name in jobs:
+            followed.jobs[name.key] = name
+            followed.directories.add(name.path.rpartition("/")[0])
         if new:
             entry = decode(closing.files[0][1])
             if entry is not None:
@@ -221,11 +228,12 @@ class Intake:
 
         Those older than CHECKPOINT_AGE, the oldest beyond CHECKPOINT_SEGMENTS and
         CHECKPOINT_OCTETS, and with ``at_once`` all, go after a sync of what still
-        waits, in slices.  SpoolError if the disk fails: the segment stays.
+        waits, in slices.  SpoolError if the disk fails: the segments stay.
         """
         complete = [f for f in self._followed.values() if f.complete_since]
         octets = sum(f.offset for f in complete)
         slice_left = CHECKPOINT_SLICE
+        finished = []
         try:
             for number, followed in enumerate(complete):
                 self._read_marks(followed)
@@ -239,10 +247,11 @@ class Intake:
                     slice_left -= self._sync_waiting(followed, None if at_once else slice_left)
                 if not followed.jobs:
                     octets -= followed.offset
-                    self._remove(followed)
+                    finished.append(followed)
+            self._remove(finished)
         except OSError as error:
             raise SpoolError(f"checkpoint: {error.strerror}: {error.filename or ''}") from error
-        return sum(1 for f in self._followed.values() if f.complete_since)
+        return len(complete) - len(finished)
 
     def _sync_waiting(self, followed: _Followed, most: int | None) -> int:
         """Sync up to ``most`` of a segment's waiting jobs; return how many."""
@@ -264,14 +273,23 @@ class Intake:
             if recipients is None:
                 followed.jobs.pop(key, None)
 
-    def _remove(self, followed: _Followed) -> None:
-        """Remove a segment, then its marks: marks without a segment harm nobody."""
-        self._fs.unlink(f"journal/{followed.name}")
+    def _remove(self, finished: list[_Followed]) -> None:
+        """Remove segments, then their marks; one sync of each directory serves all.
+
+        The marks may go only when the removal of the jobs they speak of is on
+        the disk: otherwise a power cut would bring finished jobs back.
+        """
+        if not finished:
+            return
+        self._maker.sync_directories(set().union(*(f.directories for f in finished)))
+        for followed in finished:
+            self._fs.unlink(f"journal/{followed.name}")
         self._fs.sync_directory("journal")
-        self._fs.unlink(f"done/{followed.name}")
-        self._fs.close(followed.fd)
-        self._maker.forget(followed.name)
-        del self._followed[followed.name]
+        for followed in finished:
+            self._fs.unlink(f"done/{followed.name}")
+            self._fs.close(followed.fd)
+            self._maker.forget(followed.name)
+            del self._followed[followed.name]
 
     def close(self) -> None:
         """Stop following; the lock is the caller's to give away."""

@@ -40,19 +40,18 @@ class Maker:
         self._spool = spool
         self._fs = spool.fs
         self._new: set[str] = set()  # segments of which nothing has been made before
-        self._finished: dict[str, Finished] = {}
 
-    def learn(self, segment: str, finished: Finished | None) -> None:
-        """Note a segment: ``finished`` is {} for one that is new, None to read its done file."""
-        if finished is None:
-            self._finished[segment] = self._marks(segment)
-        else:
+    def learn(self, segment: str, new: bool) -> None:
+        """Note a segment, ``new`` if its done file was not there.
+
+        After a power cut that proves nothing: the done file may be what was lost.
+        """
+        if new and self.trusting:
             self._new.add(segment)
 
     def forget(self, segment: str) -> None:
         """Note that a segment is gone."""
         self._new.discard(segment)
-        self._finished.pop(segment, None)
 
     def _marks(self, segment: str) -> Finished:
         fd = self._fs.open(f"done/{segment}")
@@ -88,9 +87,11 @@ class Maker:
         there = {name.key: self._present(name) for name, _ in files}
         # A job file is removed after it is marked: marks read now know of every
         # file that was missing then.
-        finished = self._finished[segment] = self._marks(segment)
+        finished = self._marks(segment)
         waiting = [(n, o) for n, o in files if finished.get(n.key, ()) is not None]
         missing = [(n, o) for n, o in waiting if not there[n.key]]
+        if not self.trusting:
+            self._fs.unlink(layout.body_path(closing.id) + ".done")  # may know more than marks
         if missing or (waiting and not self.trusting):
             self._body(closing, fd, pieces, look=True)
         for name, octets in missing:
@@ -114,13 +115,11 @@ class Maker:
         waiting: list[tuple[JobName, bytes]],
         closing: Closing,
     ) -> None:
-        """Remove what a power cut brought back of finished jobs."""
+        """Remove finished jobs that a crash left, or brought back."""
         left = {name.key for name, _ in waiting}
         for name, _ in files:
             if name.key not in left:
-                if not self.trusting:
-                    self._fs.unlink(name.path)
-                self._spool.drop_body(name, len(closing.files))
+                self._spool.remove(name, len(closing.files))
 
     def _body(self, closing: Closing, fd: int, pieces: list[tuple[int, int]], look: bool) -> None:
         path = layout.body_path(closing.id)
@@ -181,11 +180,15 @@ class Maker:
             self._sync_file(body)
             self._sync_file(body + ".done")
             directories[body.rpartition("/")[0]] = None
-        for directory in [*directories, *(["msg", ""] if directories else [])]:
+        self.sync_directories([*directories, *(["msg", ""] if directories else [])])
+
+    def sync_directories(self, directories: Iterable[str]) -> None:
+        """Sync what entries changed; a directory that is gone needs none."""
+        for directory in directories:
             try:
                 self._fs.sync_directory(directory)
             except FileNotFoundError:
-                pass  # its last job went meanwhile
+                pass
 
     def _sync_file(self, path: str) -> bool:
         try:

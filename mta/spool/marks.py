@@ -29,10 +29,13 @@ else:
 
 
 def mark_line(name: JobName, recipients: Iterable[int] | None = None) -> bytes:
-    """Return the mark of a whole job, or of some of its recipients."""
+    """Return the mark of a whole job, or of some of its recipients.
+
+    It begins with a line end of its own: the mark before it may be torn.
+    """
     if recipients is None:
-        return f"{name.key}\n".encode()
-    return f"{name.key}:{','.join(map(str, sorted(recipients)))}\n".encode()
+        return f"\n{name.key}\n".encode()
+    return f"\n{name.key}:{','.join(map(str, sorted(recipients)))}\n".encode()
 
 
 def read_marks(data: bytes) -> Finished:
@@ -61,6 +64,7 @@ class Marks:
         self._open: dict[str, int] = {}
         self._dirty: dict[str, set[str]] = {}  # segment -> directories of the jobs marked in it
         self._syncing: dict[str, set[str]] = {}
+        self._named: set[str] = set()  # segments whose done file's name is on the disk
         self._gone: list[str] = []  # segments whose done file sync() found removed
 
     def write(self, segment: str, line: bytes) -> bool:
@@ -114,6 +118,10 @@ class Marks:
         """
         self._syncing, self._dirty = self._dirty, {}
         directories: set[str] = set()
+        if not self._named.issuperset(self._syncing):
+            named = set(self._open)
+            self._fs.sync_directory("done")
+            self._named = named
         for segment, marked in self._syncing.items():
             fd = self._open[segment]
             self._fs.sync(fd)

@@ -254,7 +254,7 @@ class Spool:
             except FileExistsError:
                 fd = self.fs.open(path, append=True)
         try:
-            self.fs.write(fd, b"%d\n" % name.number)
+            self.fs.write(fd, b"\n%d\n" % name.number)
             data = self.fs.read(fd, self.fs.stat(fd)[0], 0)
         finally:
             self.fs.close(fd)
