@@ -166,7 +166,7 @@ _PATTERNS: dict[bytes, re.Pattern[bytes]] = {
         + _NUMBER
         + rb" ([0-9]{1,15}|\*) (?P<code>(?P<class>[245])[0-9]{2})"
         rb" (?P<status>(?P=class)\.[0-9]{1,3}\.[0-9]{1,3})"
-        rb" (?P<scope>recipient|message|host|channel) (?P<relay>[^ ]+) (?P<text>.+)",
+        rb" (?P<scope>recipient|message|host|channel) (?P<relay>[^ ]+) (?P<text>.*)",
         b"done": rb"done " + _NUMBER,
     }.items()
 }
