@@ -31,6 +31,7 @@ from mta.machine.process import Signals, set_title
 from mta.machine.wake import Ear
 from mta.policy.load import Gate, Thresholds
 from mta.policy.select import Ages
+from mta.spool.entry import Envelope
 from mta.spool.intake import take_in
 from mta.spool.layout import JobName
 from mta.spool.spool import Spool
@@ -39,6 +40,7 @@ __all__ = ["Daemon"]
 
 TICK = 0.5
 STOP_LIMIT = 30.0
+LAST_LIMIT = 5.0  # beyond it: for what is killed to be settled
 SETTLE_SYNC = 0.05  # from a settlement to the sync that makes it durable; promised: 0.1
 RECOVERY_LIMIT = 600.0  # how long a pass waits for another's recovery of the spool
 SLOW_TICKS = 10  # ticks between looks at the load and at what the spool would not take
@@ -131,15 +133,15 @@ class Daemon:
             await asyncio.sleep(0.05)
 
     def _take_in(self) -> None:
-        take_in(
-            self._spool,
-            lambda entry: self._log.queued(
-                entry.envelope.id,
-                entry.envelope.reverse_path,
-                entry.envelope.size,
-                entry.envelope.recipients,
-                entry.envelope.origin,
-            ),
+        take_in(self._spool, self._queued)
+
+    def _queued(self, envelope: Envelope) -> None:
+        self._log.queued(
+            envelope.id,
+            envelope.reverse_path,
+            envelope.size,
+            envelope.recipients,
+            envelope.origin,
         )
 
     def _sweep(self) -> None:
@@ -250,6 +252,8 @@ class Daemon:
         if self._stop_at and mono >= self._stop_at:
             for program in self._programs:
                 program.kill()
+            if mono >= self._stop_at + LAST_LIMIT and self._ended is not None:
+                self._ended.set()  # the disk will not have it; our locks go with us
         self._log.maybe_flush(mono)
         self._show(self._state())
         self._nudge()

@@ -58,7 +58,7 @@ RETRY_WAIT = 60.0  # until a job is tried again whose trouble was our own
 class Flight:
     """A job on its way: claimed, handed to a channel program, not settled yet."""
 
-    __slots__ = ("claim", "mono", "not_before", "started", "told", "tried")
+    __slots__ = ("arrived", "claim", "mono", "not_before", "started", "told", "tried")
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class Flight:
         self.tried = tried
         self.started = started
         self.mono = mono
+        self.arrived = arrived(claim.name.id)
         self.not_before = 0.0
         self.told: dict[int, tuple[Outcome, str]] = {}
 
@@ -121,7 +122,7 @@ class Desk:
             flight.tried,
             flight.told,
             self._channel,
-            arrived=arrived(flight.name.id),
+            arrived=flight.arrived,
             now=now,
             not_before=flight.not_before,
             jitter=random(),
@@ -164,7 +165,7 @@ class Desk:
             for f in failed
             for s in (f.settlement,)
         )
-        return Return(to, flight.name.id, arrived(flight.name.id), failures, header)
+        return Return(to, flight.name.id, flight.arrived, failures, header)
 
     def _keep(
         self, flight: Flight, made: list[Fate], why: str, landed: Callable[[Flight, float], None]
@@ -225,7 +226,7 @@ class Desk:
                 fate.recipient,
                 job.host,
                 fate.relay,
-                arrived(name.id),
+                flight.arrived,
                 flight.started,
                 settlement.at,
                 settlement.state,

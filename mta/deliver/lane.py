@@ -23,7 +23,7 @@ from mta.deliver.index import LIMIT, Index
 from mta.deliver.shelf import Shelf
 from mta.errors import PosthouseError
 from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide, slots
-from mta.policy.select import Ages
+from mta.policy.select import ALL_AGES, Ages
 from mta.spool.layout import arrived
 from mta.types import CHANNEL, Host, Outcome, Recipient
 from mta.values import TYPE_CHECKING, frozen
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         def want(self) -> None:
             """Start it if it does not run and may be started."""
 
-        def send(self, claim: Claim, recipients: Sequence[Recipient], body: int) -> int:
+        def send(self, flight: Flight, body: int) -> int:
             """Hand over a job with its body's descriptor; return the job's tag."""
 
         def flush(self) -> None:
@@ -105,6 +105,7 @@ class Lane:
         self._sweep: Iterator[list[JobName]] | None = None
         self._troubles = 0
         self._paused_until = 0.0
+        self._dated = ("", 0.0)
 
     def attach(self, program: Program) -> None:
         """Work with ``program``, which calls told(), done() and lost()."""
@@ -143,7 +144,9 @@ class Lane:
         """Take in names that a sweep, a wake-up or the command line brought."""
         bounds = self._rules.ages.at(self._clock.wall())
         for name in names:
-            if name.queue != self.channel.queue or not bounds.holds(arrived(name.id)):
+            if name.queue != self.channel.queue:
+                continue
+            if bounds is not ALL_AGES and not bounds.holds(arrived(name.id)):
                 continue
             if self.index.offer(name) and self.index.is_shelved(name.host):
                 self._shelf.note(name)
@@ -210,7 +213,7 @@ class Lane:
             host = self.index.take_host(unproven=room.unproven < max(1, slots(room) // 2))
             if host is None:
                 return None
-            verdict = self._decide(JobFacts(host, arrived(self.index.head(host).id)), now)
+            verdict = self._decide(JobFacts(host, self._arrived(self.index.head(host))), now)
             if verdict.verdict == GO:
                 return host
             if verdict.verdict == WAIT:
@@ -249,11 +252,17 @@ class Lane:
         if verdict.verdict != GO:
             self.index.later(claim.name, max(verdict.when, now + 1.0))
             return False
-        tag = program.send(claim, [r for r, _ in tried], claim.open_body())
-        self._flights[tag] = Flight(claim, tried, now, self._clock.monotonic())
+        flight = Flight(claim, tried, now, self._clock.monotonic())
+        self._flights[program.send(flight, claim.open_body())] = flight
         self.hosts.launch(facts.host)
         self.latest_host = facts.host
         return True
+
+    def _arrived(self, name: JobName) -> float:
+        """Return when a message arrived; asked several times about the same one."""
+        if self._dated[0] != name.id:
+            self._dated = (name.id, arrived(name.id))
+        return self._dated[1]
 
     def _due(
         self, claim: Claim, now: float
@@ -262,7 +271,7 @@ class Lane:
         pending = claim.entry.pending
         force = self._rules.force_before
         due = tuple((r, s) for r, s in pending if s.retry_at <= now or s.last < force)
-        at = arrived(claim.name.id)
+        at = self._arrived(claim.name)
         if due:
             return due, JobFacts(claim.name.host, at)
         retry_at = min(s.retry_at for _, s in pending)

@@ -45,9 +45,7 @@ def _local(config: Config, channel: Channel) -> list[tuple[str, str]]:
     return [
         ("mailbox_kind", local.mailbox_kind),
         ("mailbox", local.mailbox),
-        *[("domain", domain) for domain in local.domains],
-        *[("user", user) for user in local.users or ()],
-        *([("users", "system")] if local.users is None else []),
+        *[("users", user) for user in (("system",) if local.users is None else local.users)],
         *_timeout(channel),
         *_submit(config),
     ]
@@ -58,7 +56,8 @@ def _pipe(_config: Config, channel: Channel) -> list[tuple[str, str]]:
 
 
 def _list(config: Config, channel: Channel) -> list[tuple[str, str]]:
-    return [("members", channel.members), ("owner", channel.owner), *_submit(config)]
+    told = [("members", channel.members), ("owner", channel.owner)]
+    return [*told, *_timeout(channel), *_submit(config)]
 
 
 def _timeout(channel: Channel) -> list[tuple[str, str]]:

@@ -28,18 +28,16 @@ from mta.deliver.options import command
 from mta.deliver.outbox import Outbox
 from mta.errors import PosthouseError, RemoteProtocolError
 from mta.machine import clock
-from mta.spool.layout import arrived
 from mta.types import Reply
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from mta.config.model import Channel
+    from mta.deliver.desk import Flight
     from mta.deliver.lane import Lane
     from mta.machine.log import Log
-    from mta.spool.spool import Claim
-    from mta.types import Recipient
 
 __all__ = ["ChannelProgram"]
 
@@ -141,22 +139,22 @@ class ChannelProgram:
         self._outbox.add(self._end.opening())
         self.flush()
 
-    def send(self, claim: Claim, recipients: Sequence[Recipient], body: int) -> int:
+    def send(self, flight: Flight, body: int) -> int:
         """Gather a job for flush(); ``body`` is ours to close.  Returns the job's tag.
 
         LocalProtocolError if the job cannot be told in the protocol.
         """
         assert self._end is not None and self._end.answer is not None
         assert self._outbox is not None
-        entry = claim.entry
+        entry = flight.claim.entry
         envelope = entry.envelope
         try:
             tag, lines = self._end.send_job(
                 entry.job,
                 envelope.id,
                 envelope.size,
-                arrived(envelope.id),
-                recipients,
+                flight.arrived,
+                [recipient for recipient, _ in flight.tried],
                 eight_bit=envelope.eight_bit,
                 smtputf8=envelope.smtputf8,
             )

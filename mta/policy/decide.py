@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from mta.policy.deadhosts import DeadHost
 from mta.policy.load import DELAY, QUEUE_ONLY
-from mta.policy.select import Bounds
+from mta.policy.select import ALL_AGES, Bounds
 from mta.types import CHANNEL, HOST, MESSAGE, Host, Scope
 from mta.values import TYPE_CHECKING, frozen
 
@@ -69,7 +69,7 @@ class Room:
     unproven: int = 0  # of those, to hosts that have not answered yet
     paused_until: float = 0.0
     load: int = 0  # policy.load level
-    bounds: Bounds = Bounds()
+    bounds: Bounds = ALL_AGES
     force_before: float = 0.0  # a job last tried before this time need not be due
 
 
@@ -94,7 +94,7 @@ def slots(room: Room) -> int:
 
 
 def _age(job: JobFacts, _host: HostFacts, room: Room, _now: float) -> Verdict | None:
-    if room.bounds.holds(job.arrived):
+    if room.bounds is ALL_AGES or room.bounds.holds(job.arrived):
         return None
     return Verdict(SKIP, "its age is not what this deliver was told to serve (-t, -o)")
 

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 from mta.values import frozen
 
-__all__ = ["HOUR", "Ages", "Bounds"]
-
-HOUR = 3600.0
+__all__ = ["ALL_AGES", "Ages", "Bounds"]
 
 
 @frozen
@@ -33,6 +31,9 @@ class Bounds:
         return self.older_than is None or arrived < self.older_than
 
 
+ALL_AGES = Bounds()
+
+
 @frozen
 class Ages:
     """The flags: ``younger`` is -t, ``older`` is -o, both seconds or None."""
@@ -41,7 +42,9 @@ class Ages:
     older: float | None = None
 
     def at(self, now: float) -> Bounds:
-        """Return the arrival times that these ages mean at ``now``."""
+        """Return the arrival times that these ages mean at ``now``; ALL_AGES itself if any does."""
+        if self.younger is None and self.older is None:
+            return ALL_AGES
         return Bounds(
             None if self.younger is None else now - self.younger,
             None if self.older is None else now - self.older,
