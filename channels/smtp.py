@@ -22,8 +22,7 @@ Invariants, each a test in tests/channels/test_smtp.py
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import importlib
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -35,6 +34,7 @@ from mta.machine.conversation import ALL, AsyncConversation
 from mta.machine.net import Endpoint, numeric, parse_endpoint
 from mta.machine.resolve import Addresses, Resolver
 from mta.machine.smtp_connection import Connection, Failure, Parcel, connect
+from mta.machine.wire import defect
 from mta.smtp.extensions import Transaction
 from mta.smtp.states import CLOSED, LIMITS, QUIT, State
 from mta.types import HOST, Outcome, Reply
@@ -64,9 +64,8 @@ def settings(opening: Opening) -> Settings:
     """Read the options that deliver sent; ConfigError names the one that is wrong."""
     port = int(_number(opening, "port", "25", 65535))
     nameservers = _places(opening, "nameserver", 53)
-    for place in nameservers:
-        if not numeric(place.host):
-            raise ConfigError(f"option nameserver: {place.host!r} is not an address")
+    if not all(numeric(place.host) for place in nameservers):
+        raise ConfigError("option nameserver: a name server is given by its address")
     return Settings(
         opening.option("hostname", opening.hostname),
         _places(opening, "relay", port),
@@ -98,8 +97,6 @@ def _places(opening: Opening, name: str, port: int) -> tuple[Endpoint, ...]:
 class Delivery:
     """One job on its way, and its body."""
 
-    __slots__ = ("body", "dispatch", "retried")
-
     def __init__(self, dispatch: Dispatch, body: BinaryIO) -> None:
         self.dispatch = dispatch
         self.body = body
@@ -109,10 +106,10 @@ class Delivery:
         """Return what a connection must know of it."""
         job = self.dispatch
         mailboxes = tuple([recipient.mailbox for recipient in job.recipients])
-        transaction = Transaction(
-            job.reverse_path, mailboxes, job.size, job.eight_bit, job.smtputf8
+        flags = (job.eight_bit, job.smtputf8)
+        return Parcel(
+            Transaction(job.reverse_path, mailboxes, job.size, *flags), self.body.fileno()
         )
-        return Parcel(transaction, self.body.fileno())
 
     def all(self, outcome: Outcome) -> tuple[Outcome, ...]:
         """Return ``outcome`` for each recipient."""
@@ -167,8 +164,8 @@ class Site:
 
     def ready(self, connection: Connection) -> None:
         """``connection`` waits for a message: give it one, or keep it for a while."""
-        worn = connection.served >= MESSAGES_MAX or self.loop.time() - connection.born > AGE_MAX
-        if worn or self._courier.ending:
+        old = self.loop.time() - connection.born > AGE_MAX and connection.served > 0
+        if old or connection.served >= MESSAGES_MAX or self._courier.ending:
             self.retire(connection)
         elif self.waiting:
             self._start(connection, self.waiting.popleft())
@@ -236,11 +233,9 @@ class Site:
             hostname = self._courier.settings.hostname
             found = await connect(self, hostname, self.endpoints, self._addresses)
         except Exception as error:  # a defect of ours must not leave jobs waiting for ever
-            text = Reply.clean(f"{type(error).__name__}: {error}")
-            found = Failure(Outcome(Reply(451, "4.3.0", text), HOST), "")
+            found = Failure(defect(error), "")
         self.opening -= 1
         if isinstance(found, Connection):
-            self.dead = None
             self.live[found] = None
             self._window = min(self._window + 1, self._per_host)
             self.ready(found)
@@ -388,9 +383,11 @@ async def serve() -> None:
 
 def main() -> int:
     """Run the channel program, on uvloop if it is there; return its exit status."""
-    run = asyncio.run
-    with contextlib.suppress(ImportError):
-        run = importlib.import_module("uvloop").run
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's: deliver has it too, and decides
+    try:
+        from uvloop import run  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        run = asyncio.run
     try:
         run(serve())
     except PosthouseError as error:

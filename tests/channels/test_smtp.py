@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
+from mta.channels import smtp
 from mta.channels.smtp import Courier, Delivery, Settings, Site, main, settings
 
 from mta.channel.records import Dispatch, Opening, Told
@@ -538,6 +539,96 @@ def test_sites_that_nobody_needs_are_forgotten() -> None:
     run(talk())
 
 
+@pytest.mark.parametrize(("name", "value", "each"), [("MESSAGES_MAX", 3, 3), ("AGE_MAX", -1.0, 1)])
+def test_a_worn_connection_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: float, each: int
+) -> None:
+    made: list[Sink] = []
+    monkeypatch.setattr(smtp, name, value)
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Sink(made))
+        post = Post(port)
+        for _ in range(9):
+            post.offer()
+        await post.wait()
+        await post.courier.close()
+        assert post.codes == [250] * 9
+        carried = [len(sink.messages) for sink in made if sink.messages]
+        assert carried == [each] * (9 // each)
+        assert all(sink.commands[-1] == b"QUIT" for sink in made)
+
+    run(talk())
+
+
+def test_the_longest_idle_connection_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Sink] = []
+    monkeypatch.setattr(smtp, "IDLE_MAX", 2)
+
+    async def talk() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Sink(made), "0.0.0.0", 0)
+        port = server.sockets[0].getsockname()[1]
+        post = Post(port)
+        for number in (1, 2, 1, 3):
+            post.offer(next_hop=f"127.0.0.{number}:{port}")
+            await post.wait()
+        async with asyncio.timeout(5):
+            while not made[1].ended:
+                await asyncio.sleep(0.01)
+        assert [sink.ended for sink in made] == [False, True, False]
+
+    run(talk())
+
+
+def test_a_host_that_takes_no_more_connections_is_not_pressed() -> None:
+    made: list[Sink] = []
+
+    class Only(Sink):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            if made:
+                self._made.append(self)
+                assert isinstance(transport, asyncio.Transport)
+                transport.write(b"421 4.7.0 one is enough\r\n")
+                transport.close()
+            else:
+                super().connection_made(transport)
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Only(made))
+        post = Post(port, per_host=10)
+        for _ in range(100):
+            post.offer()
+        await post.wait()
+        assert post.codes == [250] * 100
+        assert len(made) <= 3
+
+    run(talk())
+
+
+def test_a_host_that_says_no_to_its_first_message_is_not_asked_for_each() -> None:
+    made: list[Sink] = []
+
+    class Tired(Sink):
+        def command(self, line: bytes) -> None:
+            if line[:4] == b"MAIL":
+                self.reply(b"421 4.3.2 tired")
+                self.close()
+            else:
+                super().command(line)
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Tired(made))
+        post = Post(port)
+        for _ in range(20):
+            post.offer()
+        await post.wait()
+        assert post.codes == [421] * 20
+        assert len(made) == 1
+
+    run(talk())
+
+
 def opening(*options: tuple[str, str]) -> Opening:
     return Opening("smtp", "smtp", "mx.example.test", options)
 
@@ -620,7 +711,7 @@ class Program:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("ending", ["quit", "close", "term"])
+@pytest.mark.parametrize("ending", ["quit", "close", "term", "interrupt"])
 def test_the_program_itself(ending: str) -> None:
     made: list[Sink] = []
 
@@ -629,7 +720,11 @@ def test_the_program_itself(ending: str) -> None:
         program = Program(port)
         await asyncio.wait_for(program.run(50), 20)
         assert [(t.indexes, t.outcome.reply.code) for t in program.told] == [((7,), 250)] * 50
-        if ending == "quit":
+        if ending == "interrupt":
+            program.process.send_signal(signal.SIGINT)  # from a terminal: deliver's to decide
+            await asyncio.sleep(0.1)
+            assert program.process.poll() is None
+        if ending in ("quit", "interrupt"):
             program.ours.send(program.end.quit())
         elif ending == "close":
             program.ours.close()

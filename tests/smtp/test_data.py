@@ -50,13 +50,15 @@ def test_b3_one_end_and_no_bare_line_end(body: bytes, cuts: list[int]) -> None:
 
 
 @given(st.lists(st.sampled_from([b"\r", b"\n", b".", b"x", b"\r\n"]), max_size=12), CUTS)
+@example([b"\r", b"x", b"\n"], [])
 def test_b3_a_bare_cr_or_lf_is_refused_wherever_it_is_cut(
     parts: list[bytes], cuts: list[int]
 ) -> None:
     body = b"".join(parts)
     left = body.replace(b"\r\n", b"")
     if b"\r" in left or b"\n" in left:
-        for pieces in ([body], cut(body, cuts), [body[i : i + 1] for i in range(len(body))]):
+        halves = [[body[:at], body[at:]] for at in range(len(body))]
+        for pieces in (cut(body, cuts), [body[i : i + 1] for i in range(len(body))], *halves):
             with pytest.raises(LocalProtocolError):
                 stuff(pieces)
     else:
