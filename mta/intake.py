@@ -20,7 +20,8 @@ from mta.errors import PosthouseError, SpoolError, exit_code
 from mta.machine.log import Log
 from mta.machine.process import die_with_parent, set_title
 from mta.machine.wake import Bell, Ear
-from mta.spool.entry import Entry
+from mta.spool.cleaning import SHARDS, clean
+from mta.spool.entry import Envelope
 from mta.spool.intake import Intake
 from mta.spool.journal import Synced
 from mta.spool.layout import JobName
@@ -31,6 +32,8 @@ __all__ = ["main"]
 SURVEY = 1.0  # seconds between looks at the journal that no wake-up asked for
 RETRY = 0.02  # seconds until a deliver that could not listen is told again
 PAUSE = 5.0  # seconds of rest after the disk failed
+CLEANING = 300.0  # seconds between slices of cleaning: all of them in about a day
+ORPHAN_AGE = 4 * 3600.0  # seconds; younger bodies may be on their way
 
 
 class Daemon:
@@ -42,7 +45,10 @@ class Daemon:
         self._ear = Ear(runtime, "intake")
         self._bell = Bell(runtime)
         self._intake = Intake(spool, self._ring, self._queued)
+        self._spool = spool
         self._taken = 0
+        self._shard = 0
+        self._cleaned = time.monotonic()
 
     def _ring(self, names: list[JobName]) -> None:
         queues: dict[str, list[str]] = {}
@@ -51,8 +57,7 @@ class Daemon:
         for queue, files in queues.items():
             self._bell.ring(queue, files)
 
-    def _queued(self, entry: Entry) -> None:
-        envelope = entry.envelope
+    def _queued(self, envelope: Envelope) -> None:
         self._log.queued(
             envelope.id,
             envelope.reverse_path,
@@ -71,6 +76,7 @@ class Daemon:
                 self._taken += self._intake.step(survey=survey)
                 if survey:
                     self._intake.checkpoint()
+                    self._clean(now)
                     surveyed = now
                     set_title(f"intake: {self._taken} messages taken in")
                 pause = RETRY if self._bell.pending else max(0.0, surveyed + SURVEY - now)
@@ -80,6 +86,15 @@ class Daemon:
             self._bell.retry()
             self._log.maybe_flush(now)
             self._wait(pause)
+
+    def _clean(self, now: float) -> None:
+        """Clean one slice when it is time."""
+        if now - self._cleaned >= CLEANING:
+            self._cleaned = now
+            removed = clean(self._spool, self._shard, time.time() - ORPHAN_AGE)
+            self._shard = (self._shard + 1) % SHARDS
+            if removed:
+                self._log.warning(f"removed {removed} bodies that no job needed any more")
 
     def _wait(self, seconds: float) -> None:
         try:

@@ -1,11 +1,14 @@
 """The spool: one way in, plain files, nothing lost.
 
-layout   names, paths and sortable ids
-entry    job file <-> values
-frames   the journal's self-delimiting records
-journal  writers: begin, write, commit
-intake   journal -> body and job files; checkpoint; recovery is the same loop
-spool    the queue's side: names, claim, settle, remove
-group    many commits, one sync
-fs       the system calls of this room, and no others
+fs        the system calls of this room, and no others
+layout    names, paths and sortable ids
+entry     job file <-> values
+frames    the journal's self-delimiting records
+journal   writers: begin, write, commit
+group     many commits, one sync
+making    record -> body and job files, once or again
+intake    follows the journal; checkpoint; recovery is the same loop
+marks     finished work, noted
+spool     the queue's side: names, claim, settle, remove
+cleaning  bodies that no job needs any more
 """

@@ -45,9 +45,22 @@ if TYPE_CHECKING:
 
     from mta.types import ReversePath, State
 
-__all__ = ["Entry", "Envelope", "RecipientState", "Settlement", "decode", "encode", "encode_lines"]
+__all__ = [
+    "Entry",
+    "Envelope",
+    "RecipientState",
+    "Settlement",
+    "decode",
+    "decode_envelope",
+    "encode",
+    "encode_lines",
+]
 
 MAGIC = "posthouse job 1"
+FIELDS = (
+    *("id", "from", "return", "size", "flags", "origin", "jobs", "recipients"),
+    *("segment", "number", "queue", "channel", "host", "hop"),
+)
 STATES: tuple[State, ...] = (DEFERRED, DELIVERED, FAILED)
 
 
@@ -177,44 +190,58 @@ def decode(data: bytes) -> Entry | None:
         return None
     try:
         return _decode(data[:end].decode(), data[end + 13 :])
-    except (ValueError, KeyError, IndexError):
+    except (ValueError, IndexError):
         return None
+
+
+def decode_envelope(data: bytes) -> Envelope:
+    """Return the envelope of a job file that is known to be whole."""
+    return _envelope(_fields(data.decode().split("\n")))
+
+
+def _fields(lines: list[str]) -> list[str]:
+    """Return the values of the fields, which stand in the order of FIELDS."""
+    if lines[0] != MAGIC:
+        raise ValueError("no job file")
+    pairs = [line.partition(" ") for line in lines[1 : 1 + len(FIELDS)]]
+    if tuple([name for name, _, _ in pairs]) != FIELDS:
+        raise ValueError("a job file of another kind")
+    return [value for _, _, value in pairs]
+
+
+def _envelope(value: list[str]) -> Envelope:
+    return Envelope(
+        value[0],
+        _path(value[1]),
+        int(value[3]),
+        "8bitmime" in value[4],
+        "smtputf8" in value[4],
+        unquote(value[5]),
+        int(value[6]),
+        int(value[7]),
+    )
 
 
 def _decode(head: str, tail: bytes) -> Entry | None:
     lines = head.split("\n")
-    if lines[0] != MAGIC:
-        return None
-    field: dict[str, str] = {}
-    recipients = []
-    for line in lines[1:-1]:
-        name, _, value = line.partition(" ")
-        if name == "to":
-            index, mailbox, action, original = value.split(" ")
-            was = None if original == "%" else _address(original)
-            recipients.append(Recipient(int(index), _address(mailbox), unquote(action), was))
-        else:
-            field[name] = value
-    envelope = Envelope(
-        field["id"],
-        _path(field["from"]),
-        int(field["size"]),
-        "8bitmime" in field["flags"],
-        "smtputf8" in field["flags"],
-        unquote(field["origin"]),
-        int(field["jobs"]),
-        int(field["recipients"]),
-    )
+    value = _fields(lines)
+    recipients = [_recipient(line) for line in lines[1 + len(FIELDS) : -1]]
     job = Job(
-        int(field["number"]),
-        field["queue"],
-        field["channel"],
-        unquote(field["host"]),
-        unquote(field["hop"]),
-        _path(field["return"]),
+        int(value[9]),
+        value[10],
+        value[11],
+        unquote(value[12]),
+        unquote(value[13]),
+        _path(value[2]),
         tuple(recipients),
     )
-    return Entry(envelope, job, field["segment"], _states(recipients, tail))
+    return Entry(_envelope(value), job, value[8], _states(recipients, tail))
+
+
+def _recipient(line: str) -> Recipient:
+    _, index, mailbox, action, original = line.split(" ")
+    was = None if original == "%" else _address(original)
+    return Recipient(int(index), _address(mailbox), unquote(action), was)
 
 
 def _states(recipients: list[Recipient], tail: bytes) -> tuple[RecipientState, ...]:

@@ -26,7 +26,7 @@ import time
 
 from mta.errors import SpoolError
 from mta.spool import layout
-from mta.spool.entry import Entry, decode
+from mta.spool.entry import Envelope, decode_envelope
 from mta.spool.frames import BODY, MESSAGE, SEGMENT, Closing, read_frame
 from mta.spool.layout import JobName
 from mta.spool.making import Maker
@@ -36,6 +36,7 @@ from mta.values import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mta.spool.fs import Fs
     from mta.spool.journal import Synced
     from mta.spool.spool import Spool
 
@@ -46,6 +47,7 @@ CHECKPOINT_SEGMENTS = 1000  # complete segments beyond which the oldest are not 
 CHECKPOINT_OCTETS = 1 << 28  # octets of complete segments, likewise
 CHECKPOINT_SLICE = 200  # jobs synced by one call: new mail does not wait for old
 MARKS_LIMIT = 1 << 26
+WINDOW = 1 << 18  # octets of a segment read at a time
 
 
 def try_lock(spool: Spool) -> int | None:
@@ -78,6 +80,24 @@ class _Followed:
         self.begun = now
 
 
+class _Window:
+    """Reads a segment in large pieces: small frames cost no system call each."""
+
+    def __init__(self, fs: Fs, fd: int) -> None:
+        self._fs = fs
+        self._fd = fd
+        self._data = b""
+        self._begin = 0
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return ``size`` octets at ``offset``; fewer only at the end of the file."""
+        at = offset - self._begin
+        if at < 0 or at + size > len(self._data):
+            self._data = self._fs.read(self._fd, max(size, WINDOW), offset)
+            self._begin, at = offset, 0
+        return self._data[at : at + size]
+
+
 class Intake:
     """The queue's side of the journal; holds the intake lock as long as it lives."""
 
@@ -85,13 +105,13 @@ class Intake:
         self,
         spool: Spool,
         on_jobs: Callable[[list[JobName]], None],
-        on_message: Callable[[Entry], None],
+        on_message: Callable[[Envelope], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Follow the journal of ``spool``, under the intake lock that the caller holds.
 
         ``on_jobs`` is told the jobs of each step, to wake delivers;
-        ``on_message`` the first job of each message that is new, to log it.
+        ``on_message`` the envelope of each message that is new, to log it.
         """
         self._spool = spool
         self._fs = spool.fs
@@ -171,16 +191,17 @@ class Intake:
         return self._read(followed, min(size, followed.told))
 
     def _read(self, followed: _Followed, limit: int) -> int:
-        at, pieces, taken, made = followed.offset, [], 0, []
-        read = _reader(self._fs.read, followed.fd)
+        at, taken, made = followed.offset, 0, []
+        pieces: list[tuple[int, int]] = []
+        window = _Window(self._fs, followed.fd)
         while at < limit:
-            frame = read_frame(read, at)
+            frame = read_frame(window.read, at)
             if frame is None:
                 break
             if frame.kind == BODY:
                 pieces.append((at, frame.end))
             elif frame.kind == MESSAGE:
-                made += self._make(followed, pieces, frame.data)
+                made += self._make(followed, window, pieces, frame.data)
                 taken += 1
             if frame.kind in (MESSAGE, SEGMENT):
                 pieces = []
@@ -193,17 +214,15 @@ class Intake:
         return taken
 
     def _make(
-        self, followed: _Followed, pieces: list[tuple[int, int]], data: bytes
+        self, followed: _Followed, window: _Window, pieces: list[tuple[int, int]], data: bytes
     ) -> list[JobName]:
         closing = Closing.decode(data)
-        jobs, new = self._maker.make(closing, followed.fd, pieces, followed.name)
+        jobs, new = self._maker.make(closing, window.read, pieces, followed.name)
         for name in jobs:
             followed.jobs[name.key] = name
             followed.directories.add(name.path.rpartition("/")[0])
         if new:
-            entry = decode(closing.files[0][1])
-            if entry is not None:
-                self._on_message(entry)
+            self._on_message(decode_envelope(closing.files[0][1]))
         return jobs
 
     def _set_aside(self, followed: _Followed, at: int, limit: int) -> None:
@@ -298,11 +317,7 @@ class Intake:
         self._followed = {}
 
 
-def _reader(read: Callable[[int, int, int], bytes], fd: int) -> Callable[[int, int], bytes]:
-    return lambda size, offset: read(fd, size, offset)
-
-
-def take_in(spool: Spool, on_message: Callable[[Entry], None] = lambda entry: None) -> bool:
+def take_in(spool: Spool, on_message: Callable[[Envelope], None] = lambda envelope: None) -> bool:
     """Take in all that has been accepted, if no intake runs; tell whether we could.
 
     What a one-shot deliver does first.  SpoolError if the disk fails.

@@ -20,10 +20,12 @@ from mta.types import DELIVERED, Outcome, Reply
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from mta.spool.frames import Closing
     from mta.spool.spool import Spool
+
+    Read = Callable[[int, int], bytes]  # size, offset -> octets of the segment
 
 __all__ = ["Maker"]
 
@@ -61,25 +63,25 @@ class Maker:
             self._fs.close(fd)
 
     def make(
-        self, closing: Closing, fd: int, pieces: list[tuple[int, int]], segment: str
+        self, closing: Closing, read: Read, pieces: list[tuple[int, int]], segment: str
     ) -> tuple[list[JobName], bool]:
         """Make a message's files; return its jobs that are not finished, and whether it is new.
 
-        ``pieces`` are where the B frames of its body lie in the segment ``fd``.
+        ``pieces`` are where the B frames of its body lie in the segment that ``read`` reads.
         """
         files = [(name, octets) for path, octets in closing.files if (name := _name(path))]
         if segment in self._new:
-            self._body(closing, fd, pieces, look=False)
+            self._body(closing, read, pieces, look=False)
             for name, octets in files:
                 self._job(name, octets)
             return [name for name, _ in files], True
-        return self._again(closing, files, fd, pieces, segment)
+        return self._again(closing, files, read, pieces, segment)
 
     def _again(
         self,
         closing: Closing,
         files: list[tuple[JobName, bytes]],
-        fd: int,
+        read: Read,
         pieces: list[tuple[int, int]],
         segment: str,
     ) -> tuple[list[JobName], bool]:
@@ -93,7 +95,7 @@ class Maker:
         if not self.trusting:
             self._fs.unlink(layout.body_path(closing.id) + ".done")  # may know more than marks
         if missing or (waiting and not self.trusting):
-            self._body(closing, fd, pieces, look=True)
+            self._body(closing, read, pieces, look=True)
         for name, octets in missing:
             self._fs.unlink(name.path)
             marked = finished.get(name.key) or set()
@@ -121,7 +123,9 @@ class Maker:
             if name.key not in left:
                 self._spool.remove(name, len(closing.files))
 
-    def _body(self, closing: Closing, fd: int, pieces: list[tuple[int, int]], look: bool) -> None:
+    def _body(
+        self, closing: Closing, read: Read, pieces: list[tuple[int, int]], look: bool
+    ) -> None:
         path = layout.body_path(closing.id)
         if look:
             if self._whole(path, closing):
@@ -131,7 +135,7 @@ class Maker:
         try:
             for start, end in pieces:
                 data = start + HEAD_OCTETS
-                self._fs.write(target, self._fs.read(fd, end - data, data))
+                self._fs.write(target, read(end - data, data))
         finally:
             self._fs.close(target)
 

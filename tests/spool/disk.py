@@ -28,14 +28,13 @@ class File:
 
     def cut_power(self, random: Random) -> None:
         medium = bytearray(self.durable)
-        for offset, data in self.pending:
+        for offset, written in self.pending:
             fate = random.choice(["kept", "lost", "zeros", "part"])
             if fate == "lost":
                 continue
+            data = bytes(len(written)) if fate == "zeros" else written
             if fate == "part":
-                data = data[: random.randrange(len(data) + 1)]
-            if fate == "zeros":
-                data = bytes(len(data))
+                data = written[: random.randrange(len(written) + 1)]
             medium.extend(bytes(max(0, offset + len(data) - len(medium))))
             medium[offset : offset + len(data)] = data
         self.data, self.durable, self.pending = medium, bytes(medium), []

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from mta.errors import SpoolError
 from mta.spool import journal, layout
-from mta.spool.entry import Settlement
+from mta.spool.entry import Entry, Envelope, Settlement
 from mta.spool.intake import Intake, try_lock
 from mta.spool.spool import Spool
 from mta.types import DEFERRED, DELIVERED, FAILED, FINAL, Job, Mailbox, Outcome, Recipient, Reply
@@ -100,8 +100,8 @@ class SpoolMachine(RuleBasedStateMachine):
             )
         return self.intake
 
-    def _seen(self, entry: object) -> None:
-        message_id = entry.envelope.id  # type: ignore[attr-defined]
+    def _seen(self, envelope: Envelope) -> None:
+        message_id = envelope.id
         assert message_id not in self.refused, "J3: a refused message was taken in"
         self._accept(message_id)
 
@@ -232,10 +232,10 @@ class SpoolMachine(RuleBasedStateMachine):
         attempted.clear()
         claim.release()
 
-    def _check_states(self, entry: object) -> None:
+    def _check_states(self, entry: Entry) -> None:
         """S5: what the file says is what was settled last, unless a crash excuses it."""
-        for recipient, state in zip(entry.job.recipients, entry.states, strict=True):  # type: ignore[attr-defined]
-            key = (entry.envelope.id, recipient.index)  # type: ignore[attr-defined]
+        for recipient, state in zip(entry.job.recipients, entry.states, strict=True):
+            key = (entry.envelope.id, recipient.index)
             if self.state[key] in FINAL and not state.final:
                 assert self.excused.get(key, 0) >= self.delivered.get(key, 0), key
 
@@ -330,7 +330,7 @@ SpoolMachine.TestCase.settings = settings(
     max_examples=int(os.environ.get("SPOOL_EXAMPLES", "40")),
     stateful_step_count=40,
     deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate] + [Phase.shrink] * ("SPOOL_EXAMPLES" not in os.environ),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

@@ -1,0 +1,124 @@
+"""E1 to E4: a job file is read back as it was written, or not at all."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mta.spool.entry import (
+    Entry,
+    Envelope,
+    RecipientState,
+    Settlement,
+    decode,
+    encode,
+    encode_lines,
+)
+from mta.types import (
+    DEFERRED,
+    DELIVERED,
+    FAILED,
+    NULL_PATH,
+    PENDING,
+    Job,
+    Mailbox,
+    Outcome,
+    Recipient,
+    Reply,
+)
+from mta.values import replace
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+names = st.text("abcxyz-.0", min_size=1, max_size=20)
+mailboxes = st.builds(Mailbox, texts, names)
+paths = st.one_of(mailboxes, st.just(NULL_PATH))
+recipients = st.lists(
+    st.builds(Recipient, st.integers(0, 999), mailboxes, texts, st.one_of(st.none(), mailboxes)),
+    min_size=1,
+    max_size=5,
+    unique_by=lambda r: r.index,
+).map(tuple)
+jobs = st.builds(Job, st.integers(0, 99), names, names, texts, texts, paths, recipients)
+envelopes = st.builds(
+    Envelope,
+    names,
+    paths,
+    st.integers(0, 1 << 40),
+    st.booleans(),
+    st.booleans(),
+    texts,
+    st.integers(1, 99),
+    st.integers(1, 99),
+)
+states = st.sampled_from([DEFERRED, DELIVERED, FAILED])
+
+JOB = Job(
+    0,
+    "smtp",
+    "smtp",
+    "mx.example.test",
+    "",
+    Mailbox("alice", "example.test"),
+    (Recipient(0, Mailbox("bob", "mx.example.test")), Recipient(1, Mailbox("c", "x.test"))),
+)
+ENVELOPE = Envelope("25WZSN34LG4009YR", Mailbox("alice", "example.test"), 4096, origin="uid 1000")
+
+
+def settled(index: int, state: str, at: float) -> Settlement:
+    return Settlement(index, state, at, at + 300, Outcome(Reply(451, "4.4.1", f"at {at}"), "host"))
+
+
+@given(envelopes, jobs)
+def test_e1_envelope_and_job_come_back(envelope, job):
+    entry = decode(encode(envelope, job, "SEGMENT"))
+    assert entry == Entry(envelope, job, "SEGMENT", (RecipientState(),) * len(job.recipients))
+
+
+def test_e2_a_torn_or_changed_envelope_is_no_entry():
+    whole = encode(ENVELOPE, JOB, "S")
+    for cut in range(len(whole)):
+        assert decode(whole[:cut]) is None, cut
+    for at in range(len(whole) - 1):
+        changed = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        assert decode(changed) is None, at
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), states), max_size=6), st.data())
+def test_e3_a_state_is_the_last_whole_line(history, data):
+    base = encode(ENVELOPE, JOB, "S")
+    lines = [encode_lines([settled(i, s, float(n))], n + 1) for n, (i, s) in enumerate(history)]
+    tail = b"".join(lines)
+    cut = data.draw(st.integers(0, len(tail)))
+    entry = decode(base + tail[:cut])
+    expected = [PENDING, PENDING]
+    at = 0
+    for (index, state), line in zip(history, lines, strict=True):
+        at += len(line)
+        if at <= cut and expected[index] not in (DELIVERED, FAILED):
+            expected[index] = state
+    assert [s.state for s in entry.states] == expected
+    assert [r.index for r, _ in entry.pending] == [
+        i for i in (0, 1) if expected[i] in (PENDING, DEFERRED)
+    ]
+
+
+def test_e3_zeros_where_a_line_was_are_no_line():
+    whole = encode(ENVELOPE, JOB, "S") + bytes(80) + b"\n"
+    assert [s.state for s in decode(whole).states] == [PENDING, PENDING]
+
+
+def test_an_outcome_keeps_its_words():
+    line = encode_lines([settled(0, DEFERRED, 5.0)], 3)
+    state = decode(encode(ENVELOPE, JOB, "S") + line).states[0]
+    assert state.attempts == 3 and state.last == 5.0 and state.retry_at == 305.0
+    assert state.outcome == Outcome(Reply(451, "4.4.1", "at 5.0"), "host")
+
+
+@given(texts)
+def test_a_reply_cannot_add_lines(text):
+    s = Settlement(0, DEFERRED, 1.0, 2.0, Outcome(Reply(451, "4.0.0", text + "\n= 1 delivered")))
+    entry = decode(encode(ENVELOPE, JOB, "S") + encode_lines([s], 1))
+    assert entry.states[1].state == PENDING
+
+
+def test_e4_one_recipient_stays_under_512_octets():
+    one = replace(JOB, recipients=JOB.recipients[:1])
+    assert len(encode(ENVELOPE, one, "25WZSN34LG4009YR")) < 400

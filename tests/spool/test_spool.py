@@ -1,0 +1,206 @@
+"""The spool on a real disk: what the crash machine does not ask."""
+
+import os
+import time
+
+import pytest
+
+from mta.errors import SpoolError
+from mta.spool.entry import Settlement
+from mta.spool.intake import take_in, try_lock
+from mta.spool.spool import Spool
+from mta.types import DEFERRED, DELIVERED, FAILED, Job, Mailbox, Outcome, Recipient, Reply
+
+PATH = Mailbox("alice", "example.test")
+OK = Outcome(Reply(250, "2.0.0", "ok"))
+BUSY = Outcome(Reply(451, "4.2.0", "busy"))
+GONE = Outcome(Reply(550, "5.1.1", "gone"))
+
+
+def job(number=0, host="mx.test", queue="smtp", recipients=1) -> Job:
+    people = tuple(Recipient(number * 10 + i, Mailbox(f"u{i}", host)) for i in range(recipients))
+    return Job(number, queue, queue, host, "", PATH, people)
+
+
+@pytest.fixture
+def spool(tmp_path):
+    return Spool.open(str(tmp_path / "spool"))
+
+
+def accept(spool: Spool, *jobs: Job, body: bytes = b"Subject: x\r\n\r\nhello\r\n") -> str:
+    writer = spool.writer()
+    draft = writer.begin()
+    draft.write(body)
+    message_id = writer.commit(draft, jobs or [job()], PATH)
+    writer.close()
+    return message_id
+
+
+def all_names(spool, queue="smtp", **bounds):
+    return [name for names in spool.names(queue, **bounds) for name in names]
+
+
+def settle(index, outcome, state):
+    return Settlement(index, state, time.time(), time.time() + 60, outcome)
+
+
+def test_a_message_goes_in_and_out(spool, tmp_path):
+    message_id = accept(spool)
+    assert take_in(spool)
+    (name,) = all_names(spool)
+    assert name.id == message_id and name.host == "mx.test"
+    claim = spool.claim(name)
+    fd = claim.open_body()
+    assert os.read(fd, 100) == b"Subject: x\r\n\r\nhello\r\n"
+    with pytest.raises(OSError):
+        os.write(fd, b"x")  # a channel program cannot change what others will read
+    os.close(fd)
+    assert claim.settle([settle(0, OK, DELIVERED)])
+    claim.release()
+    claim.release()
+    assert all_names(spool) == [] and spool.unsynced
+    spool.sync_marks()
+    assert take_in(spool)
+    files = [f for _, _, fs in os.walk(tmp_path / "spool") for f in fs]
+    assert sorted(files) == ["boot", "intake.lock", "version"]
+
+
+def test_a_deferral_stays_with_its_reason(spool):
+    accept(spool)
+    take_in(spool)
+    (name,) = all_names(spool)
+    with_claim = spool.claim(name)
+    assert not with_claim.settle([settle(0, BUSY, DEFERRED)])
+    with_claim.release()
+    state = spool.peek(name).states[0]
+    assert (state.state, state.attempts, state.outcome.reply.text) == (DEFERRED, 1, "busy")
+    again = spool.claim(name)
+    again.settle([settle(0, BUSY, DEFERRED)])
+    again.release()
+    assert spool.peek(name).states[0].attempts == 2
+
+
+def test_s7_a_failure_needs_its_dsn(spool):
+    accept(spool)
+    take_in(spool)
+    claim = spool.claim(all_names(spool)[0])
+    with pytest.raises(SpoolError, match="without its DSN"):
+        claim.settle([settle(0, GONE, FAILED)])
+    assert claim.settle([settle(0, GONE, FAILED)], told="-")
+
+
+def test_s6_a_claimed_job_is_nobody_elses(spool, tmp_path):
+    accept(spool)
+    take_in(spool)
+    other = Spool.open(str(tmp_path / "spool"))
+    (name,) = all_names(spool)
+    mine = spool.claim(name)
+    assert other.claim(name) is None
+    mine.release()
+    theirs = other.claim(name)
+    assert theirs is not None
+    theirs.release()
+
+
+def test_s9_the_body_goes_with_the_last_job(spool, tmp_path):
+    message_id = accept(spool, job(0, "a.test"), job(1, "b.test"), job(2, "c.test"))
+    take_in(spool)
+    for count, name in enumerate(all_names(spool)):
+        claim = spool.claim(name)
+        claim.settle([settle(name.number * 10, OK, DELIVERED)])
+        claim.release()
+        bodies = [f for _, _, fs in os.walk(tmp_path / "spool/msg") for f in fs]
+        assert (message_id in bodies) == (count < 2)
+    assert spool.find(message_id) == []
+
+
+def test_recipients_of_a_job_finish_one_by_one(spool):
+    accept(spool, job(recipients=3))
+    take_in(spool)
+    (name,) = all_names(spool)
+    claim = spool.claim(name)
+    assert not claim.settle([settle(0, OK, DELIVERED), settle(1, BUSY, DEFERRED)])
+    claim.release()
+    claim = spool.claim(name)
+    assert [r.index for r, _ in claim.entry.pending] == [1, 2]
+    assert claim.settle([settle(1, OK, DELIVERED), settle(2, OK, DELIVERED)])
+
+
+def test_no_job_is_claimed_before_recovery(spool):
+    accept(spool)
+    take_in(spool)
+    (name,) = all_names(spool)
+    spool.fs.unlink("boot")
+    with pytest.raises(SpoolError, match="not been recovered"):
+        Spool(spool.fs).claim(name)
+
+
+def test_one_intake_at_a_time(spool):
+    held = try_lock(spool)
+    assert held is not None and try_lock(spool) is None
+    assert not take_in(spool)
+    spool.fs.close(held)
+    assert take_in(spool)
+
+
+def test_age_selects_hours_without_reading_the_others(spool, monkeypatch):
+    now = 1_800_000_000.0
+    writer = spool.writer()
+    for age in (0.5, 3, 30, 60):
+        writer._clock = lambda age=age: now - age * 3600
+        monkeypatch.setattr("mta.spool.layout._last", [0])
+        draft = writer.begin()
+        draft.write(b"x\r\n")
+        writer.commit(draft, [job()], PATH)
+    writer.close()
+    take_in(spool)
+    read = []
+    original = type(spool.fs).list
+    monkeypatch.setattr(type(spool.fs), "list", lambda s, p: read.append(p) or original(s, p))
+    assert len(all_names(spool, newer_than=now - 24 * 3600)) == 2
+    assert len(read) == 3, "the queue, and two hours"
+    assert len(all_names(spool, older_than=now - 48 * 3600)) == 1
+    assert len(all_names(spool, newer_than=now - 48 * 3600, older_than=now - 3600)) == 2
+    ids = [name.id for name in all_names(spool)]
+    assert ids == sorted(ids) and len(ids) == 4
+    unordered = all_names(spool, ordered=False, newer_than=now - 24 * 3600)
+    assert {n.id for n in unordered} == set(ids[2:])
+
+
+def test_another_version_is_refused(tmp_path):
+    (tmp_path / "version").write_text("posthouse spool 2\n")
+    with pytest.raises(SpoolError, match="of version 'posthouse spool 2'"):
+        Spool.open(str(tmp_path))
+
+
+def test_a_folder_that_is_no_spool_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(SpoolError, match=r"holds 'thesis.tex'"):
+        Spool.open(str(tmp_path))
+    assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_keep_copies_a_message_for_a_person(spool, tmp_path):
+    message_id = accept(spool)
+    take_in(spool)
+    claim = spool.claim(all_names(spool)[0])
+    path = spool.keep(claim, "nobody to return it to")
+    kept = (tmp_path / "spool" / path).read_bytes()
+    assert kept.startswith(b"X-Posthouse-Kept: nobody to return it to\r\nSubject: x\r\n")
+    assert message_id in path
+
+
+def test_damage_in_a_segment_is_kept_for_a_person(spool, tmp_path):
+    first, second = spool.writer(), None
+    for body in (b"one\r\n", b"two\r\n", b"three\r\n"):
+        draft = first.begin()
+        draft.write(body)
+        first.commit(draft, [job()], PATH)
+    first.close()
+    (segment,) = os.listdir(tmp_path / "spool/journal")
+    path = tmp_path / "spool/journal" / segment
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"two\r\n", b"twx\r\n"))
+    assert second is None and take_in(spool)
+    assert len(all_names(spool)) == 1
+    assert b"three\r\n" in (tmp_path / f"spool/bad/journal.{segment}").read_bytes()
