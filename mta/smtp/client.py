@@ -106,7 +106,6 @@ class Client:
         self._at = 0  # the recipient whose reply is due next
         self._accepted = 0
         self._ahead = False  # are RCPT and DATA sent already?
-        self._lone_dot = False
         self._react: dict[State, Callable[[WireReply], None]] = {
             BANNER: self._on_greeting,
             EHLO: self._on_greeting,
@@ -266,7 +265,6 @@ class Client:
             self._events.append(_GO_AHEAD)
         elif reply.severity == 3:  # RFC 2920 s3.1: nobody to send to, so end it at once
             self._settle(None)
-            self._lone_dot = True
             self.state = FINAL
             self._send(b".\r\n")
         else:
@@ -275,10 +273,7 @@ class Client:
 
     def _on_final(self, reply: WireReply) -> None:
         self.state = READY
-        if self._lone_dot:
-            self._lone_dot = False
-        else:
-            self._settle(fates.outcome(FINAL, reply))
+        self._settle(fates.outcome(FINAL, reply))  # no-one's, after a lone dot
         self._events.append(_READY)
 
     def _on_idle(self, reply: WireReply) -> None:
