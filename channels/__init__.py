@@ -1,0 +1,1 @@
+"""The channel programs that deliver runs: one module each, run by ``python -m``."""

@@ -3,7 +3,7 @@
 Source   channel(7).  Descriptors: unix(7), SCM_RIGHTS.
 State    One socket, and the descriptors that came and are not yet asked for.
 
-Invariants, each a property in tests/machine/test_wire.py
+Invariants, each a property in tests/machine/test_serve.py
     C1   Each job's body is the descriptor that came with its ``send``, in order.
 """
 
