@@ -1,0 +1,151 @@
+from email import message_from_bytes, policy
+from email.utils import parsedate_to_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mta.dsn.report import HEADER_LIMIT, Failure, Notice, date, header_of, report
+from mta.types import Mailbox, Outcome, Reply
+
+WORDS = st.text(
+    st.characters(
+        exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp", "Cf", "Co", "Cn"],
+        exclude_characters='@"\\<>;,:()[] ',
+    ),
+    min_size=1,
+    max_size=40,
+)
+MAILBOXES = st.builds(Mailbox, WORDS, st.sampled_from(["x.test", "mail.example.test"]))
+OUTCOMES = st.builds(
+    lambda code, status, text: Outcome(Reply(code, status, text)),
+    st.integers(500, 599),
+    st.sampled_from(["5.1.1", "5.7.1", "", "bad"]),
+    st.text(max_size=900),
+)
+FAILURES = st.lists(
+    st.builds(
+        Failure,
+        MAILBOXES,
+        st.none() | MAILBOXES,
+        OUTCOMES,
+        st.sampled_from(["", "mx.x.test[192.0.2.1]:25"]) | st.text(max_size=300),
+        st.floats(0, 4e9),
+    ),
+    min_size=1,
+    max_size=4,
+)
+HEADERS = st.lists(st.binary(min_size=1, max_size=60)).map(
+    lambda lines: b"".join(
+        b"X: " + bytes(b for b in x if b not in b"\r\n") + b"\r\n" for x in lines
+    )
+)
+
+
+def made(failures, header=b"Subject: hi\r\n", to=None):
+    to = to or Mailbox("alice", "example.test")
+    notice = Notice("mx.example.test", to, "25WZTLQ", 1e9, 1e9 + 60, "=b.0f", header)
+    return report(notice, tuple(failures))
+
+
+@given(FAILURES, HEADERS)
+def test_f1_the_stdlib_finds_the_parts_the_groups_and_the_header(failures, header):
+    octets = made(failures, header)
+    message = message_from_bytes(octets)
+    assert message.get_content_type() == "multipart/report"
+    assert message.get_param("report-type") == "delivery-status"
+    human, status, about = message.get_payload()
+    assert human.get_content_type() == "text/plain"
+    assert status.get_content_type() in (
+        "message/delivery-status",
+        "message/global-delivery-status",
+    )
+    assert about.get_content_type() == "text/rfc822-headers"
+    assert b"\r\n\r\n" + header + b"\r\n--=b.0f--\r\n" in octets
+    if status.get_content_type() == "message/delivery-status":
+        per_message, *groups = status.get_payload()
+        assert per_message["Reporting-MTA"] == "dns; mx.example.test"
+        assert len(groups) == len(failures)
+        for group, failure in zip(groups, failures, strict=True):
+            assert group["Action"] == "failed"
+            assert group["Status"].startswith("5.")
+            assert group["Final-Recipient"] == f"rfc822; {failure.mailbox}"
+            assert (group["Original-Recipient"] is None) == (failure.original is None)
+
+
+@given(FAILURES)
+def test_f2_whatever_was_said_the_lines_are_clean_and_short(failures):
+    for line in made(failures).split(b"\r\n"):
+        assert len(line) <= 998
+        assert not any(octet < 32 or octet == 127 for octet in line)
+
+
+@given(FAILURES, HEADERS)
+def test_f3_it_is_8bit_iff_it_holds_8_bits(failures, header):
+    octets = made(failures, header)
+    label = message_from_bytes(octets)["Content-Transfer-Encoding"]
+    assert label == ("7bit" if octets.isascii() else "8bit")
+
+
+def test_who_gets_what_from_whom():
+    failure = Failure(
+        Mailbox("bob", "x.test"),
+        Mailbox("staff", "example.test"),
+        Outcome(Reply(550, "5.1.1", "no such user")),
+        "mx.x.test[192.0.2.1]:25",
+        1e9 + 50,
+    )
+    message = message_from_bytes(made([failure]), policy=policy.default)
+    assert message["To"].addresses[0].addr_spec == "alice@example.test"
+    assert message["From"] == "Mail Delivery System <MAILER-DAEMON@mx.example.test>"
+    assert message["Auto-Submitted"] == "auto-replied"
+    assert message["Message-ID"] == "<=b.0f@mx.example.test>"
+    assert message.defects == []
+    human, status, about = message.iter_parts()
+    assert "<bob@x.test> (by way of <staff@example.test>):" in human.get_content()
+    assert "    mx.x.test[192.0.2.1]:25 said: 550 5.1.1 no such user" in human.get_content()
+    fields = status.get_payload()[1]
+    assert fields["Original-Recipient"] == "rfc822; staff@example.test"
+    assert fields["Remote-MTA"] == "dns; mx.x.test"
+    assert fields["Diagnostic-Code"] == "smtp; 550 5.1.1 no such user"
+    assert parsedate_to_datetime(fields["Last-Attempt-Date"]).timestamp() == 1e9 + 50
+    assert about.get_payload().startswith("Subject: hi")
+
+
+def test_an_address_that_is_not_ascii_is_told_as_rfc_6533_wants():
+    octets = made([Failure(Mailbox("jörg", "x.test"), None, Outcome(Reply(550, "", "")), "", 0.0)])
+    assert b"message/global-delivery-status" in octets
+    assert "Final-Recipient: utf-8; jörg@x.test".encode() in octets
+
+
+def test_a_boundary_that_occurs_is_refused():
+    with pytest.raises(ValueError, match="boundary"):
+        made(
+            [Failure(Mailbox("b", "x.test"), None, Outcome(Reply(550, "", "")), "", 0.0)],
+            b"Subject: --=b.0f\r\n",
+        )
+
+
+@given(st.floats(0, 4e9))
+def test_dates_are_read_back(at):
+    assert parsedate_to_datetime(date(at)).timestamp() == int(at)
+
+
+@pytest.mark.parametrize(
+    ("start", "header"),
+    [
+        (b"A: 1\r\nB: 2\r\n\r\nbody\r\n", b"A: 1\r\nB: 2\r\n"),
+        (b"\r\nbody\r\n", b""),
+        (b"A: 1\r\nB: cut", b"A: 1\r\n"),
+        (b"no line end", b""),
+        (b"", b""),
+    ],
+)
+def test_the_header_is_cut_where_it_ends(start, header):
+    assert header_of(start) == header
+
+
+def test_a_long_header_is_cut_at_a_line():
+    header = header_of(b"A: %s\r\n" % (b"x" * 994) * 100)
+    assert HEADER_LIMIT - 1000 < len(header) <= HEADER_LIMIT
+    assert header.endswith(b"\r\n")
