@@ -97,6 +97,7 @@ def play(dialogue: Dialogue, split: Split = whole) -> Driver:
     def deliver() -> None:
         nonlocal said
         octets, said = said, b""
+        assert not octets or driver.out == b"", f"{dialogue.name}: sent before its turn"
         for piece in split(octets):
             driver.feed(piece)
 

@@ -179,3 +179,13 @@ def test_our_own_mistakes_are_local_errors(verb: str) -> None:
 def test_a_transaction_needs_a_recipient() -> None:
     with pytest.raises(LocalProtocolError):
         ready().begin(Transaction(A, ()))
+
+
+@pytest.mark.parametrize("reply", [b"221 bye\r\n", b"421 bye\r\n", b"500 what\r\n", b""])
+def test_after_our_own_quit_nothing_is_anyones_fault(reply: bytes) -> None:
+    client = ready()
+    client.quit()
+    client.feed(reply)
+    if not reply:
+        client.lost("closed by the other end")
+    assert client.next_event() == Closed(None)
