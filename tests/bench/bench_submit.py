@@ -31,7 +31,7 @@ channels:
   - {name: local, program: local, domains: $local}
   - {name: smtp, program: smtp, domains: "*"}
 """
-MESSAGE = b"From: bob@example.test\nTo: alice@example.test\nSubject: a figure\n\n" + b"x" * 70 + b"\n"
+MESSAGE = b"From: bob@example.test\nTo: alice@example.test\nSubject: a figure\n\n"
 
 
 def once(command: list[str], message: bytes, environ: dict[str, str]) -> float:
@@ -61,7 +61,7 @@ def main() -> None:
         (folder / "mta.yaml").write_text(CONFIG)
         install(str(folder / "bin"))
         environ = {**os.environ, "MTA_CONFIG": str(folder / "mta.yaml")}
-        message = MESSAGE + b"One line of the body, as long as lines are.\n" * 20
+        message = MESSAGE + b"One line of the body, as long as lines are.\n" * 22
         commands = {
             "bare": [sys.executable, "-I", "-S", "-c", "pass"],
             "submit": [str(folder / "bin" / "submit"), "alice@example.test"],
