@@ -214,7 +214,6 @@ def _fold(text: str) -> str:
 
     _check_unicode(text)
     domain = unicodedata.normalize("NFKC", text).lower()
-    domain = unicodedata.normalize("NFKC", domain)
     if unicodedata.normalize("NFKC", domain.lower()) != domain:
         raise ValueError("the domain has no single spelling in lower case")
     return domain

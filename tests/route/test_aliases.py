@@ -80,6 +80,20 @@ def test_depth_and_number() -> None:
     assert expand({"all": (*many, "more@far.test")}, "all").refusal == module.TOO_MANY
 
 
+def test_each_alias_is_expanded_once() -> None:
+    class Counted(dict[str, tuple[str, ...]]):
+        asked = 0
+
+        def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
+            self.asked += 1
+            return super().get(key, default)
+
+    table = Counted({f"a{i}": (f"a{i + 1}", f"A{i + 1}@too.test") for i in range(19)})
+    table["a19"] = ("bob",)
+    assert ends(expand(table, "a0")) == ["bob@here.test"]
+    assert table.asked < 50  # and not 2 to the power of 19
+
+
 def test_backslash_ends_expansion() -> None:
     table = {"alice": ("\\alice", "bob"), "bob": ("carol",), "x": ("\\nosuch", "\\y@far.test")}
     assert ends(expand(table, "alice")) == ["alice@here.test", "carol@here.test"]

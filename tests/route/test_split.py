@@ -101,5 +101,17 @@ def test_an_owner_makes_a_job_of_its_own() -> None:
     assert jobs[1].recipients[0].original == Mailbox("list", "here.test")
 
 
+def test_our_users_have_no_case_and_others_may() -> None:
+    def at(local: str, host: str) -> Target:
+        box = Mailbox(local, host or "here.test")
+        return Target(box, "", None, "q", "c", host, "", None)
+
+    jobs = make_jobs([at("Bob", ""), at("bob", ""), at("Bob", "x"), at("bob", "x")], ME, {})
+    assert [[str(r.mailbox) for r in job.recipients] for job in jobs] == [
+        ["Bob@here.test"],
+        ["Bob@x", "bob@x"],
+    ]
+
+
 def test_nothing() -> None:
     assert make_jobs([], ME, {}) == ()
