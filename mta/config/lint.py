@@ -256,7 +256,7 @@ def _covered(pattern: str, taken: set[str]) -> bool:
     """Whether a row of ``taken`` takes every host that ``pattern`` does."""
     if pattern in taken or "*" in taken:
         return True
-    dots = [at for at, c in enumerate(pattern) if c == "." and at > 0]
+    dots = [at for at, c in enumerate(pattern) if c == "."]
     return pattern[:1] != "[" and any(pattern[at:] in taken for at in dots)
 
 

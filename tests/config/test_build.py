@@ -181,3 +181,8 @@ def test_an_address_is_listened_on_once(tmp_path):
     row = "{address: '127.0.0.1:25', service: mx}"
     with pytest.raises(ConfigError, match=r":1:60: the address '127.0.0.1:25' is here twice"):
         made(tmp_path, f"listen: [{row}, {row}]\nchannels: [{{name: l, program: local}}]\n")
+
+
+def test_the_first_retry_may_be_the_longest(tmp_path):
+    row = "{name: l, program: local, retry: {first: 5m, max: 5m}}"
+    assert made(tmp_path, f"channels: [{row}]\n").channels[0].retry == Retry(300.0, 2.0, 300.0)

@@ -128,3 +128,7 @@ def test_a_bad_alias_is_told_at_its_place(text, line, column, reason):
     (problem,) = caught.value.problems
     assert (problem.line, problem.column) == (line, column), problem
     assert reason in problem.text
+
+
+def test_lines_of_blanks_say_nothing():
+    assert read_aliases("  \na: b\n \t\nc: d\n") == (("a", ("b",), 2), ("c", ("d",), 4))

@@ -64,6 +64,8 @@ X = "- {name: x, program: smtp, domains: '*'}\n"
         (["smtpd"], None, "no deliver serves the queue 'local'"),
         (["deliver -b -clocal"], None, "no deliver serves the queue 'x'"),
         (["deliver -b -c local,x 12345"], None, "no deliver serves the queue 'x'"),
+        (["deliver -b -clocal", "deliver -cx"], None, "no deliver serves the queue 'x'"),
+        (["deliver -b -t48 -o24", "deliver -b -o48"], 7, "waits from 0 to 48 hours"),
         (["deliver -b", "deliver -cx"], 7, "deliver makes one pass and ends"),
         (["deliver -b -o48"], 6, "mail in the queue 'x' waits from 0 to 48 hours of age"),
         (["deliver -b -o48", "deliver -b -t24"], 6, "waits from 24 to 48 hours"),

@@ -133,3 +133,14 @@ def test_words_are_read_in_one_spelling(word, text, value):
 def test_words_are_refused(word, text):
     with pytest.raises(ValueError):
         WORDS[word].read(text)
+
+
+@pytest.mark.parametrize(
+    ("word", "least", "most"),
+    [("port", "1", "65535"), ("count", "1", "1000000"), ("factor", "1", "1000")],
+)
+def test_the_ends_of_a_range_belong_to_it(word, least, most):
+    assert WORDS[word].read(least) == int(least)
+    assert WORDS[word].read(most) == int(most)
+    with pytest.raises(ValueError):
+        WORDS[word].read(str(int(most) + 1))
