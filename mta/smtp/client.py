@@ -113,6 +113,7 @@ class Client:
             MAIL: self._on_mail,
             RCPT: self._on_rcpt,
             DATA: self._on_data,
+            BODY: self._on_refusal,
             FINAL: self._on_final,
             RSET: self._on_idle,
             QUIT: self._on_idle,
@@ -270,6 +271,11 @@ class Client:
         else:
             self._settle(fates.outcome(DATA, reply) if wanted else None)
             self._reset()
+
+    def _on_refusal(self, reply: WireReply) -> None:
+        """The message is refused before it is sent whole, as some do with big ones."""
+        self._settle(fates.outcome(FINAL, reply))
+        self.fail(None)
 
     def _on_final(self, reply: WireReply) -> None:
         self.state = READY

@@ -88,6 +88,8 @@ TRANSITIONS: dict[tuple[State, int], State] = {
     (DATA, 3): BODY,
     (DATA, 4): RSET,
     (DATA, 5): RSET,
+    (BODY, 4): CLOSED,  # refused while we send: an answer, but the session is out of step
+    (BODY, 5): CLOSED,
     (FINAL, 2): READY,
     (FINAL, 4): READY,
     (FINAL, 5): READY,
