@@ -252,7 +252,12 @@ class Sink:
                 say("250 2.0.0 ok")
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        def stop() -> None:
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+            self._loop.call_soon(self._loop.stop)
+
+        self._loop.call_soon_threadsafe(stop)
         self._thread.join(5)
         self._socket.close()
 
