@@ -65,11 +65,15 @@ def _rows(text: str) -> Iterator[tuple[int, list[tuple[int, str]]]]:
 def read_table(text: str) -> tuple[Row, ...]:
     """Read ``host.example [next-hop]`` and ``.example [next-hop]`` lines, "#" for comments."""
     finder = _Finder()
+    next_hops: dict[str, str] = {}  # as typed → as read: a table names few, often
     rows = []
     for line, words in _rows(text):
         column, word = words[0]
         pattern = finder.read(suffix_or_host, word, line, column)
-        next_hop = finder.read(relay, words[1][1], line, words[1][0]) if len(words) > 1 else ""
+        typed = words[1][1] if len(words) > 1 else ""
+        if typed and typed not in next_hops:
+            next_hops[typed] = finder.read(relay, typed, line, words[1][0])
+        next_hop = next_hops.get(typed, "")
         if len(words) > 2:
             finder.complain(line, words[2][0], "a line holds a name and at most one next hop")
         if pattern and finder.once(pattern, line, column):
@@ -105,33 +109,33 @@ def read_aliases(text: str) -> tuple[Alias, ...]:
     lines = [("" if t.lstrip(" \t").startswith("#") else t) for t in text.split("\n")]
     clean = "\n".join(lines)
     aliases = []
-    for start, end in _entries(lines):
-        line, column = position(clean, start)
+    for line, start, end in _entries(lines):
         if clean[start] in " \t":
             indent = len(clean[start:end]) - len(clean[start:end].lstrip(" \t"))
-            finder.complain(line, column + indent, "there is nothing that this line continues")
+            finder.complain(line, 1 + indent, "there is nothing that this line continues")
             continue
         key, after = _name(finder, clean, start, end)
         targets = _targets(finder, clean, after, end) if key else ()
-        if key and finder.once(key, line, column):
+        if key and finder.once(key, line, 1):
             aliases.append((key, targets, line))
     finder.finish()
     return tuple(aliases)
 
 
-def _entries(lines: list[str]) -> Iterator[tuple[int, int]]:
-    """Where each entry begins and ends: a line and the lines that continue it."""
-    offset, start, end = 0, -1, 0
-    for line in lines:
+def _entries(lines: list[str]) -> Iterator[tuple[int, int, int]]:
+    """Yield each entry, a line and those that continue it: its line, where it begins and ends."""
+    offset, first, start, end = 0, 0, -1, 0
+    for number, line in enumerate(lines, 1):
         if line.strip(" \t"):
             if start >= 0 and line[0] not in " \t":
-                yield start, end
+                yield first, start, end
                 start = -1
-            start = offset if start < 0 else start
+            if start < 0:
+                first, start = number, offset
             end = offset + len(line)
         offset += len(line) + 1
     if start >= 0:
-        yield start, end
+        yield first, start, end
 
 
 _QUOTED = r'"(?:[^"\\\n]|\\.)*"'
@@ -174,7 +178,6 @@ def _targets(finder: _Finder, text: str, start: int, end: int) -> tuple[str, ...
 
 def _target(finder: _Finder, text: str, raw: str, at: int) -> str:
     """Return one target as the router wants it: an action without its quotes, or an address."""
-    where = position(text, at)
     if raw[-1:] == ">" and "<" in raw and raw[0] not in "|/:":
         raw = raw[raw.rindex("<") + 1 : -1]  # Some Name <address>
     if raw.startswith('|"') and raw.endswith('"') and re.fullmatch(_QUOTED, raw[1:]):
@@ -189,9 +192,11 @@ def _target(finder: _Finder, text: str, raw: str, at: int) -> str:
         finder.complain(*column, what)
         return ""
     if not raw or raw in ("|", "/", ":include:", '""', "\\"):
-        finder.complain(*where, "a target is missing here")
+        finder.complain(*position(text, at), "a target is missing here")
         return ""
     if raw.startswith(":") and not raw.startswith(":include:"):
-        finder.complain(*where, f"{raw[:80]!r} is not a target; there is :include:/path")
+        finder.complain(
+            *position(text, at), f"{raw[:80]!r} is not a target; there is :include:/path"
+        )
         return ""
     return raw

@@ -40,6 +40,7 @@ _SIZE = re.compile(r"(0|[1-9][0-9]{0,11})(KiB|MiB|GiB|TiB)?")
 _TIME = re.compile(r"(0|[1-9][0-9]{0,8})([smhdw])|0")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_USUAL_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
 _BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
 
 
@@ -59,6 +60,8 @@ def printable(text: str) -> str:
     """Any text of one line."""
     if not text:
         raise ValueError("is empty")
+    if text.isascii() and text.isprintable():
+        return text
     for character in text:
         if character < " " or "\x7f" <= character < "\xa0" or character in "\u2028\u2029":
             raise ValueError(f"holds the control character U+{ord(character):04X}")
@@ -155,6 +158,8 @@ def option_name(text: str) -> str:
 
 def host(text: str) -> str:
     """A domain name in lower case, or an address literal in brackets."""
+    if len(text) <= 253 and _USUAL_HOST.fullmatch(text):
+        return text  # tables of 100,000 names are read here
     printable(text)
     if text.startswith("["):
         return _literal(text)
