@@ -31,7 +31,7 @@ class _Record:
     def __init__(self, proven: bool) -> None:
         self.in_flight = 0
         self.proven = proven
-        self.answered = float("-inf")  # mono: when it last said anything
+        self.answered = -1.0  # mono: when it last said anything; below 0 = never
         self.told = ""  # the newest id whose job has the burial's reason on file
 
 
@@ -74,7 +74,8 @@ class Hosts:
         record = self._record(host)
         dead = self._dead.find(host, mono)
         until = 0.0 if dead is None else now + dead.until - mono
-        return HostFacts(record.in_flight, record.proven, dead, until)
+        answered = now + record.answered - mono if record.answered >= 0 else 0.0
+        return HostFacts(record.in_flight, record.proven, dead, until, answered)
 
     def launch(self, host: Host) -> None:
         """A job goes to ``host``."""

@@ -25,7 +25,7 @@ from mta.errors import PosthouseError
 from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide, slots
 from mta.policy.select import ALL_AGES, Ages
 from mta.spool.layout import arrived
-from mta.types import CHANNEL, Host, Outcome, Recipient
+from mta.types import CHANNEL, HOST, Host, Outcome, Recipient
 from mta.values import TYPE_CHECKING, frozen
 
 if TYPE_CHECKING:
@@ -268,14 +268,19 @@ class Lane:
         self, claim: Claim, now: float
     ) -> tuple[tuple[tuple[Recipient, RecipientState], ...], JobFacts]:
         """Return the recipients that are due (or all, if none is), and the facts of the job."""
-        pending = claim.entry.pending
-        force = self._rules.force_before
-        due = tuple((r, s) for r, s in pending if s.retry_at <= now or s.last < force)
+        pending, host = claim.entry.pending, claim.name.host
         at = self._arrived(claim.name)
+        asked = [
+            (JobFacts(host, at, s.last, s.retry_at, _about_host(s.outcome)), (r, s))
+            for r, s in pending
+        ]
+        due = tuple(pair for facts, pair in asked if self._is_due(facts, now))
         if due:
-            return due, JobFacts(claim.name.host, at)
-        retry_at = min(s.retry_at for _, s in pending)
-        return pending, JobFacts(claim.name.host, at, max(s.last for _, s in pending), retry_at)
+            return due, JobFacts(host, at)
+        return pending, min((facts for facts, _ in asked), key=lambda facts: facts.retry_at)
+
+    def _is_due(self, facts: JobFacts, now: float) -> bool:
+        return facts.last == 0.0 or self._decide(facts, now).verdict == GO
 
     def told(self, tag: int, indexes: Sequence[int], outcome: Outcome, relay: str) -> None:
         """The program told an outcome for some recipients of flight ``tag``."""
@@ -342,3 +347,7 @@ class Lane:
         self.stopping = True
         self._sweep = None
         self._shelf.clear()
+
+
+def _about_host(outcome: Outcome | None) -> bool:
+    return outcome is not None and outcome.scope == HOST

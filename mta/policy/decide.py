@@ -47,6 +47,7 @@ class JobFacts:
     arrived: float
     last: float = 0.0  # the last attempt; 0.0 = never tried, or not read yet
     retry_at: float = 0.0
+    waits_for_host: bool = False  # its last deferral was about the host, not about itself
 
 
 @frozen
@@ -57,6 +58,7 @@ class HostFacts:
     proven: bool = True  # it has answered since it was last unreachable
     dead: DeadHost | None = None
     dead_until: float = 0.0  # ``dead.until`` on the wall clock
+    answered: float = 0.0  # when it last answered any job; 0.0 = never
 
 
 @frozen
@@ -105,8 +107,10 @@ def _dead(_job: JobFacts, host: HostFacts, _room: Room, now: float) -> Verdict |
     return Verdict(SKIP, f"host is dead: {host.dead.reply}", host.dead_until, HOST)
 
 
-def _due(job: JobFacts, _host: HostFacts, room: Room, now: float) -> Verdict | None:
+def _due(job: JobFacts, host: HostFacts, room: Room, now: float) -> Verdict | None:
     if job.last == 0.0 or job.retry_at <= now or job.last < room.force_before:
+        return None
+    if job.waits_for_host and host.answered > job.last:
         return None
     return Verdict(SKIP, "its next attempt is not due", job.retry_at)
 

@@ -1,0 +1,339 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mta.deliver.desk import Desk
+from mta.deliver.lane import Lane, Rules
+from mta.policy.load import QUEUE_ONLY
+from mta.policy.select import Ages
+from mta.types import CHANNEL, HOST, Outcome, Reply
+from tests.deliver.fakes import EPOCH, Clock, Log, Program, Returns, Spool, channel
+
+OK = Outcome(Reply(250, "2.0.0", "ok"))
+GREY = Outcome(Reply(451, "4.7.1", "come back later"))
+DOWN = Outcome(Reply(421, "4.4.1", "connection refused"), HOST)
+NO = Outcome(Reply(550, "5.1.1", "no such user"))
+OURS = Outcome(Reply(451, "4.3.0", "no memory"), CHANNEL)
+
+
+class House:
+    def __init__(self, *, rules=None, jobs=None, **changes):
+        self.clock, self.log, self.spool, self.returns = Clock(), Log(), Spool(), Returns()
+        self.channel = channel(**changes)
+        self.program = Program(jobs or self.channel.concurrency)
+        self.desk = Desk(self.channel, self.spool, self.log, self.returns, self.clock)
+        self.lane = self.make(rules or Rules())
+
+    def make(self, rules):
+        lane = Lane(self.channel, self.spool, self.log, self.desk, self.clock, rules=rules)
+        lane.attach(self.program)
+        return lane
+
+    def queue(self, *hosts, **more):
+        return [self.spool.add(h, self.clock.now + i / 1e3, **more) for i, h in enumerate(hosts)]
+
+    def pump(self):
+        for _ in range(10_000):
+            if not self.lane.pump():
+                return
+        raise AssertionError("the pump never rests")
+
+    def answer(self, tag, outcome, relay="mx"):
+        flight = self.program.sent.pop(tag)
+        self.lane.told(tag, [r.index for r, _ in flight.tried], outcome, relay)
+        self.lane.done(tag)
+
+    def run(self, outcome_of):
+        """Sweep, and answer the oldest job until nothing is left; return the hosts asked."""
+        self.lane.sweep()
+        asked = Counter()
+        self.pump()
+        while self.program.sent:
+            tag, flight = next(iter(self.program.sent.items()))
+            asked[flight.name.host] += 1
+            self.answer(tag, outcome_of(flight.name.host))
+            self.pump()
+        return asked
+
+
+BEHAVIOUR = st.dictionaries(
+    st.sampled_from([f"h{i}" for i in range(6)]), st.sampled_from([OK, GREY, DOWN, NO]), min_size=1
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(BEHAVIOUR, st.data())
+def test_a1_a2_a3_a4_nothing_is_lost_doubled_or_over_a_limit(behaviour, data):
+    house = House(concurrency=data.draw(st.integers(1, 8)), per_host=data.draw(st.integers(1, 4)))
+    hosts = data.draw(st.lists(st.sampled_from(sorted(behaviour)), max_size=40))
+    names = house.queue(*hosts)
+    house.lane.sweep()
+    house.pump()
+    attempts = Counter()
+    while house.program.sent:
+        flights = house.program.sent
+        in_flight = Counter(f.name.host for f in flights.values())
+        assert len(flights) <= house.channel.concurrency
+        assert max(in_flight.values()) <= house.channel.per_host
+        assert len({f.name for f in flights.values()}) == len(flights)
+        assert house.spool.claimed >= {f.name for f in flights.values()}
+        tag = data.draw(st.sampled_from(sorted(flights)))
+        host = flights[tag].name.host
+        attempts[host] += 1
+        house.answer(tag, behaviour[host])
+        house.pump()
+    assert house.lane.idle
+    assert not house.spool.claimed
+    assert Counter(house.program.history) == Counter(set(house.program.history))
+    for name in names:
+        expected = {OK: "gone", NO: "gone"}.get(behaviour[name.host], "waits")
+        assert (name in house.spool.jobs) == (expected == "waits")
+    for host, outcome in behaviour.items():
+        count = hosts.count(host)
+        assert attempts[host] == (min(count, 1) if outcome == DOWN else count)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 30), st.integers(1, 5))
+def test_a2_a_dead_host_is_asked_once_for_each_ttl(jobs, ttls):
+    house = House(dead_ttl=900.0, retry=channel().retry)
+    house.queue(*["down"] * jobs)
+    for _ in range(ttls):
+        assert house.run(lambda host: DOWN) == {"down": 1}
+        house.clock.now += 899.0
+        house.pump()
+        assert not house.program.sent
+        house.clock.now += 3600 * 5
+    assert len(house.log.of("dead_host")) == ttls
+
+
+def test_a2_the_jobs_of_a_dead_host_are_told_why_once():
+    house = House()
+    names = house.queue(*["down"] * 5)
+    house.run(lambda host: DOWN)
+    assert {n for n, s, _ in house.spool.settled if s.outcome == DOWN} == set(names)
+    assert all(s.retry_at == EPOCH + 900.0 for _, s, _ in house.spool.settled)
+    house.clock.now += 901
+    opened = house.spool.opened.copy()
+    house.run(lambda host: DOWN)
+    assert len(house.spool.settled) == 6  # only the one that was tried again
+    house.clock.now += 10
+    house.lane.sweep()
+    house.pump()
+    assert sum(house.spool.opened.values()) - sum(opened.values()) == 1
+
+
+def test_new_mail_for_a_dead_host_is_not_tried():
+    house = House()
+    house.queue("down")
+    house.run(lambda host: DOWN)
+    late = house.queue("down", "down")
+    house.lane.offer(late)
+    house.pump()
+    assert not house.program.sent
+    assert {n for n, _, _ in house.spool.settled} >= set(late)
+
+
+def test_a_host_that_answers_is_given_its_share_at_once():
+    house = House(concurrency=6, per_host=3)
+    house.queue(*["a"] * 5, *["b"] * 5)
+    house.lane.sweep()
+    house.pump()
+    assert Counter(f.name.host for f in house.program.sent.values()) == {"a": 1, "b": 1}
+    house.answer(1, OK)
+    house.pump()
+    assert Counter(f.name.host for f in house.program.sent.values()) == {"a": 3, "b": 1}
+
+
+def test_silent_hosts_leave_room_for_good_ones():
+    house = House(concurrency=8, per_host=4)
+    house.queue("good", *[f"silent{i}" for i in range(40)])
+    house.lane.sweep()
+    house.pump()
+    assert len(house.program.sent) == 4
+    house.answer(1, OK)
+    house.lane.offer(house.queue(*["good"] * 6))
+    house.pump()
+    sent = Counter(f.name.host for f in house.program.sent.values())
+    assert sent["good"] == 4
+    assert sum(sent.values()) == 8
+
+
+def test_a_host_that_has_answered_since_is_not_buried():
+    house = House()
+    house.queue(*["a"] * 4)
+    house.lane.sweep()
+    house.pump()
+    house.clock.now += 1
+    house.answer(1, OK)
+    house.pump()
+    house.clock.now += 1
+    house.answer(2, OK)
+    house.answer(3, Outcome(Reply(421, "4.7.0", "too many connections"), HOST))
+    assert not house.log.of("dead_host")
+    house.pump()
+    assert len(house.program.sent) == 1
+
+
+def test_a_success_revives():
+    house = House()
+    house.queue(*["a"] * 3)
+    house.lane.sweep()
+    house.pump()
+    house.answer(1, OK)
+    house.pump()
+    house.clock.now += 1
+    house.answer(2, DOWN)
+    assert house.log.of("dead_host")
+    house.lane.offer(house.queue("a", "a"))
+    house.pump()
+    assert len(house.program.sent) == 1
+    house.clock.now += 1
+    house.answer(3, OK)
+    assert house.log.of("revived") == [("smtp", "a")]
+    house.pump()
+    assert len(house.program.sent) == 2
+
+
+def test_local_trouble_pauses_the_channel_and_buries_nobody():
+    house = House()
+    house.queue("a", "b", "c", "a")
+    house.lane.sweep()
+    house.pump()
+    house.answer(1, OURS)
+    house.pump()
+    assert len(house.program.sent) == 2
+    assert house.lane.next_due == pytest.approx(EPOCH + 1.0)
+    assert not house.log.of("dead_host")
+    house.clock.now += 1.1
+    house.pump()
+    assert len(house.program.sent) == 3
+
+
+def test_a4_a_lane_that_stops_gives_everything_back():
+    house = House()
+    names = house.queue(*["a"] * 9, *["down"] * 3)
+    house.lane.sweep()
+    house.pump()
+    house.lane.abandon()
+    house.pump()
+    house.lane.lost("killed")
+    house.pump()
+    assert not house.spool.claimed and not house.lane.in_flight and house.lane.idle is False
+    assert set(house.spool.jobs) == set(names)
+    assert {s.outcome.scope for _, s, _ in house.spool.settled} == {CHANNEL}
+
+
+def test_what_a_lost_program_told_stands():
+    house = House(concurrency=1)
+    house.queue("a", recipients=3)
+    house.lane.sweep()
+    house.pump()
+    house.lane.told(1, [1], OK, "mx")
+    house.lane.lost("it died")
+    assert [s.state for _, s, _ in house.spool.settled] == ["deferred", "delivered", "deferred"]
+    assert "it died" in house.spool.settled[0][1].outcome.reply.text
+
+
+def test_a_deferred_job_is_tried_when_it_is_due():
+    house = House()
+    house.queue("a")
+    assert house.run(lambda host: GREY) == {"a": 1}
+    due = house.lane.next_due
+    assert EPOCH + 300 <= due <= EPOCH + 330
+    house.clock.now = due - 0.5
+    house.pump()
+    assert not house.program.sent
+    house.clock.now = due
+    house.pump()
+    assert len(house.program.sent) == 1
+
+
+def test_a_daemon_leaves_what_is_not_due_and_a_pass_by_hand_tries_it_once():
+    house = House()
+    house.queue("a")
+    house.run(lambda host: GREY)
+    house.clock.now += 10
+    house.lane = house.make(Rules())
+    assert house.run(lambda host: OK) == {}
+    house.lane = house.make(Rules(force_before=house.clock.now))
+    assert house.run(lambda host: GREY) == {"a": 1}
+    house.lane.sweep()
+    house.pump()
+    assert not house.program.sent and house.lane.idle
+
+
+def test_ages_are_kept_and_other_queues_left_alone():
+    house = House(rules=Rules(Ages(younger=3600.0)))
+    (old,) = house.queue("a")
+    house.clock.now += 7200
+    (young,) = house.queue("a")
+    other = house.spool.add("a", house.clock.now + 1, queue="ucl")
+    house.lane.offer([old, young, other])
+    house.pump()
+    assert [f.name for f in house.program.sent.values()] == [young]
+
+
+def test_a_job_in_another_deliver_s_hands_is_left():
+    house = House()
+    taken, free = house.queue("a", "b")
+    house.spool.claimed.add(taken)
+    house.lane.sweep()
+    house.pump()
+    assert [f.name for f in house.program.sent.values()] == [free]
+    assert len(house.lane.index) == 1
+
+
+def test_a_job_without_its_body_waits_and_holds_nobody_up():
+    house = House()
+    torn, good = house.queue("a", "b")
+    house.spool.no_body.add(torn.id)
+    house.lane.sweep()
+    house.pump()
+    assert [f.name for f in house.program.sent.values()] == [good]
+    assert torn not in house.spool.claimed
+    assert "no body" in house.log.of("warning")[0][0]
+
+
+def test_queue_only_stops_the_lane():
+    house = House()
+    house.queue("a", "b")
+    house.lane.load = QUEUE_ONLY
+    house.lane.sweep()
+    house.pump()
+    assert not house.program.sent
+    house.lane.load = 0
+    house.pump()
+    assert len(house.program.sent) == 2
+
+
+def test_a_program_that_takes_fewer_jobs_is_not_given_more():
+    house = House(jobs=2)
+    house.queue(*"abcd")
+    house.lane.sweep()
+    house.pump()
+    assert len(house.program.sent) == 2
+
+
+def test_an_expired_job_of_a_dead_host_fails_without_a_connection():
+    house = House(fail_after=1000.0)
+    house.queue(*["down"] * 3)
+    house.run(lambda host: DOWN)
+    house.clock.now += 1001
+    assert house.run(lambda host: DOWN) == {"down": 1}
+    assert not house.spool.jobs
+    assert len(house.returns.notices) == 3
+    assert {s.outcome.reply.status for n, s, t in house.spool.settled if t} == {"5.4.7"}
+
+
+def test_more_names_than_the_index_holds_are_read_again():
+    house = House(rules=Rules(index_limit=80))
+    names = house.queue(*["a"] * 300)
+    for _ in range(20):
+        house.run(lambda host: OK)
+        if not house.spool.jobs:
+            break
+        assert house.lane.index.overflow
+    assert set(house.spool.finished) == set(names)
