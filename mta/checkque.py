@@ -164,6 +164,7 @@ def run(arguments: Sequence[str], now: float) -> None:
     if operands:
         raise UsageError(_USAGE)
     given = dict(options)
+    age = read_age(given["t"]) if "t" in given else 24 * _HOUR
     config = load_config(given.get("config"))
     channels = {channel.name: channel for channel in config.channels}
     names = given["c"].split(",") if "c" in given else list(channels)
@@ -173,7 +174,6 @@ def run(arguments: Sequence[str], now: float) -> None:
         spool, Wanted(queues=tuple({c.queue: None for c in chosen}) if "c" in given else ())
     )
     counted = tally((e for e in entries if "c" not in given or e.job.channel in names), names)
-    age = read_age(given["t"]) if "t" in given else 24 * _HOUR
     shape = Shape("f" in given, "h" in given, "p" in given, "s" in given, "z" in given, age)
     for line in report(counted, channels, shape, now, len(spool.queues())):
         print(line)

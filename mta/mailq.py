@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["json_lines", "mailq_main", "text_lines"]
 
-_HEAD = ("----Queue ID-----", "--Size--", "---Arrival Time----", "--Sender/Recipient------")
+_HEAD = ("----Queue ID-----", "--Size--", "----Arrival Time----", "--Sender/Recipient------")
 
 
 def _row(first: str, size: str, when: str, who: str) -> str:
