@@ -138,7 +138,7 @@ class Site:
         self.dead: Failure | None = None
         self._courier = courier
         self._per_host = courier.settings.per_host
-        self._window = 1  # how many connections its successes have earned
+        self._window = 1  # how many connections its successes have earned, up to per_host
         self._hold_until = 0.0  # no growth before: it refused one connection more
         self._dead_until = 0.0
 
@@ -219,8 +219,8 @@ class Site:
             return False
         if not self.live:
             return self.opening == 0
-        wanted = min(self._window, self._per_host)
-        return self.opening + len(self.live) < wanted and self.loop.time() >= self._hold_until
+        within = self.opening + len(self.live) < self._window
+        return within and self.loop.time() >= self._hold_until
 
     def _grow(self) -> None:
         while self._room():

@@ -148,7 +148,8 @@ class ScriptedServer:
         if self._server is not None:
             self._server.close()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
+            _, pending = await asyncio.wait(self._tasks, timeout=5)
+            self.mistakes += ["the client did not close"] * len(pending)
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

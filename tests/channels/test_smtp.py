@@ -19,6 +19,7 @@ from mta.channels.smtp import Courier, Delivery, Settings, Site, main, settings
 from mta.channel.records import Dispatch, Opening, Told
 from mta.channel.talk import DeliverEnd
 from mta.errors import ConfigError
+from mta.machine import smtp_connection
 from mta.machine.net import Endpoint
 from mta.machine.resolve import Addresses, Resolver
 from mta.machine.smtp_connection import BLOCK, Connection, Parcel
@@ -233,6 +234,7 @@ def test_p2_connections_grow_with_success_up_to_per_host() -> None:
         assert most == len(made) == 4
         await post.courier.close()
         assert all(sink.commands[-1] == b"QUIT" for sink in made)
+        assert post.courier.connections == set()
 
     run(talk())
 
@@ -315,6 +317,76 @@ def test_a_message_is_not_tried_a_third_time() -> None:
         await post.wait()
         assert post.codes == [250, 421]
         assert len(made) == 2
+
+    run(talk())
+
+
+def test_a_message_is_tried_twice_and_not_thrice_on_kept_connections() -> None:
+    async def talk() -> None:
+        post = Post(free_port())
+        site = Site(post.courier, (Endpoint("127.0.0.1", free_port()),), True)
+        stale = Connection(site, HOSTNAME, "relay")
+        stale.served = 1
+        stale.client.lost("closed")
+        assert stale.unheard
+        with tempfile.TemporaryFile() as body:
+            job = Dispatch(1, "ID", A, 0, 1.0, "h", "", False, False, (Recipient(0, B),))
+            site.live[stale] = delivery = Delivery(job, body)
+            outcome = Outcome(Reply(421, "4.4.2", "lost"), HOST)
+            site.settled(stale, (outcome,))
+            assert list(site.waiting) == [delivery]
+            assert post.settled == []
+            site.live[stale] = site.waiting.popleft()
+            site.settled(stale, (outcome,))
+            assert not site.waiting
+            assert post.outcomes == [outcome]
+
+    run(talk())
+
+
+@pytest.mark.parametrize("where", [b"RCPT", b"."])
+def test_a_message_that_was_heard_is_not_tried_again(where: bytes) -> None:
+    made: list[Sink] = []
+
+    class Dropping(Sink):
+        def command(self, line: bytes) -> None:
+            if line[:4] == where and self.messages:
+                self.close()
+            else:
+                super().command(line)
+
+        def reply(self, octets: bytes) -> None:
+            if where == b"." and len(self.messages) == 2:
+                self.close()  # it has the message, and does not say so
+            else:
+                super().reply(octets)
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Dropping(made, (b"SIZE",)))
+        post = Post(port)
+        post.offer()
+        post.offer()
+        await post.wait()
+        assert post.codes == [250, 421]
+        assert len(made) == 1
+        assert ("may arrive twice" in post.outcomes[1].reply.text) == (where == b".")
+
+    run(talk())
+
+
+def test_a_name_of_many_addresses_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Sink] = []
+    monkeypatch.setattr(smtp_connection, "ADDRESSES_MAX", 3)
+
+    async def talk() -> None:
+        _, port = await listen(lambda: Sink(made))
+        dead = ("127.0.0.7", "127.0.0.8", "127.0.0.9")
+        names = Names(far=Addresses((*dead, "127.0.0.1")), near=Addresses((*dead[1:], "127.0.0.1")))
+        post = Post(port, names)
+        post.offer(host="far.example.test")
+        post.offer(host="near.example.test")
+        await post.wait()
+        assert post.codes == [421, 250]
 
     run(talk())
 
@@ -485,6 +557,7 @@ def test_many_local_refusals_do_not_pile_up() -> None:
         post.offer()
         await post.wait()
         assert post.codes == [554] * 500 + [250]
+        assert len(made) == 1
 
     run(talk())
 
