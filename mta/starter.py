@@ -53,7 +53,8 @@ mailer-daemon: postmaster
 class Starter:
     """What the first configuration depends on: two directories, a user and this host's name.
 
-    ``user`` is the login name, but postmaster for root: nothing is ever delivered as root.
+    ``user`` is the login name; postmaster for root, as whom nothing is ever
+    delivered, and for a login that is no plain name.
     """
 
     config: str
@@ -71,7 +72,7 @@ def find_starter(path: str = "") -> Starter:
     return Starter(
         path or os.path.join(config, "mta", "mta.yaml"),
         os.path.join(state, "mta"),
-        login if os.geteuid() else _ROOTS,
+        login if os.geteuid() and re.fullmatch("[a-z0-9_-]{1,64}", login) else _ROOTS,
         host_name(os.uname().nodename),
     )
 

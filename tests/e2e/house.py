@@ -86,7 +86,8 @@ class House:
         rows = ["\n".join(f"  - {row}" for row in part) for part in (channels, daemons)]
         self.config.write_text(YAML.format(mailbox=mailbox, channels=rows[0], daemons=rows[1]))
         (root / "mail").mkdir()
-        self.environment = {**os.environ, "MTA_CONFIG": str(self.config)}
+        # SPT_NOENV: titles are not written over the environment, by which we know our processes
+        self.environment = {**os.environ, "MTA_CONFIG": str(self.config), "SPT_NOENV": "1"}
         self.running: list[subprocess.Popen[bytes]] = []
 
     def command(self, name: str, *arguments: str) -> list[str]:
