@@ -48,7 +48,7 @@ def quoted(pieces: Iterable[bytes]) -> Iterator[bytes]:
     held, skip, last = b"\n", 1, b"\n"  # as if a line had ended just before
     for piece in pieces:
         data = held + piece
-        last = data[-1:]
+        last = data[-1:] or last
         kept = next((n for n in range(5, 0, -1) if data.endswith(_FROM[:n])), 0)
         ready, held = data[: len(data) - kept], data[len(data) - kept :]
         if ready:

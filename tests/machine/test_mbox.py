@@ -33,7 +33,7 @@ TEXT = st.lists(
 @given(TEXT, st.lists(st.integers(0, 100), max_size=6))
 def test_quoting_does_not_depend_on_the_pieces(text: bytes, places: list[int]) -> None:
     ends = sorted({place % (len(text) + 1) for place in places} | {0, len(text)})
-    pieces = [text[a:b] for a, b in pairwise(ends)]
+    pieces = [*[text[a:b] for a, b in pairwise(ends)], b""]
     lines = [b">" + line if line.startswith(b"From ") else line for line in text.split(b"\n")]
     expected = b"\n".join(lines)
     if expected and not expected.endswith(b"\n"):
