@@ -770,7 +770,8 @@ class Program:
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(self.ours, self.end.opening())
         sent = 0
-        job = Job(0, "q", "smtp", "127.0.0.1", "", A, (Recipient(7, B),))
+        recipients = (Recipient(7, B), Recipient(9, A))
+        job = Job(0, "q", "smtp", "127.0.0.1", "", A, recipients)
         with tempfile.TemporaryFile() as body:
             body.write(DEFAULT_BODY)
             body.flush()
@@ -788,11 +789,19 @@ class Program:
 def test_the_program_itself(ending: str) -> None:
     made: list[Sink] = []
 
+    class Choosy(Sink):
+        def command(self, line: bytes) -> None:
+            if line.startswith(b"RCPT TO:<a@"):
+                self.reply(b"550 5.1.1 not a")
+            else:
+                super().command(line)
+
     async def talk() -> None:
-        _, port = await listen(lambda: Sink(made))
+        _, port = await listen(lambda: Choosy(made))
         program = Program(port)
         await asyncio.wait_for(program.run(50), 20)
-        assert [(t.indexes, t.outcome.reply.code) for t in program.told] == [((7,), 250)] * 50
+        told = [(told.indexes, told.outcome.reply.code) for told in program.told]
+        assert told == [((7,), 250), ((9,), 550)] * 50
         if ending == "interrupt":
             program.process.send_signal(signal.SIGINT)  # from a terminal: deliver's to decide
             await asyncio.sleep(0.1)

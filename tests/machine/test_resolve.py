@@ -21,6 +21,8 @@ ANSWERS = {
     "good": (_Answer(("2001:db8::1",), 300), _Answer(("192.0.2.1", "192.0.2.2"), 60)),
     "four": (_Answer((), 0, "empty"), _Answer(("192.0.2.1",), 60)),
     "half": (_Answer((), 0, "SERVFAIL"), _Answer(("192.0.2.1",), 60)),
+    "zero": (_Answer((), 0, "empty"), _Answer(("192.0.2.1",), 0)),
+    "ever": (_Answer((), 0, "empty"), _Answer(("192.0.2.1",), 1e6)),
     "none": (_Answer((), 0, "empty"), _Answer((), 0, "empty")),
     "gone": (_Answer((), 0, "absent"), _Answer((), 0, "absent")),
     "sick": (_Answer((), 0, "SERVFAIL"), _Answer((), 0, "empty")),
@@ -88,6 +90,8 @@ def test_n1_within_its_ttl_a_name_is_asked_once(times: list[float]) -> None:
 def test_n1_after_it_again() -> None:
     assert look("good", 0.0, 59.9)[1] == 1
     assert look("good", 0.0, 60.0)[1] == 2
+    assert look("zero", 0.0, 4.9)[1] == 1  # or a burst of mail would ask for each
+    assert look("ever", 0.0, 3600.0)[1] == 2
     assert look("sick", 0.0, 4.9)[1] == 1
     assert look("sick", 0.0, 5.0)[1] == 2
 
