@@ -118,7 +118,7 @@ class Door:
 
         After a SpoolError, nothing that was appended since the last sync() is accepted.
         """
-        targets = [target for r in routed if r.outcome is None for target in r.targets]
+        targets = [target for r in routed for target in r.targets]
         try:
             self.check_size(draft.size)
             self.check_recipients(len({r.mailbox for r in routed if r.outcome is None}))

@@ -130,9 +130,11 @@ def test_the_null_path(door: Door, tmp_path: Path) -> None:
 def test_intake_is_woken_after_the_message_is_durable(
     door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    seen: list[object] = []
+    sync = door.spool.fs.sync
+    monkeypatch.setattr(door.spool.fs, "sync", lambda fd: (seen.append("synced"), sync(fd)))
     monkeypatch.setattr(
         wake, "wake_intake", lambda runtime: seen.append((runtime, len(queued(tmp_path))))
     )
     send(door, ["alice"])
-    assert seen == [(str(tmp_path / "run"), 1)]
+    assert seen == ["synced", (str(tmp_path / "run"), 1)]

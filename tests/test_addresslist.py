@@ -18,6 +18,7 @@ from mta.addresslist import header_recipients, split_addresses
         ),
         ('"Last, First" <a@b.test>', ["a@b.test"]),
         ('"a@evil.test, b@evil.test" <a@b.test>', ["a@b.test"]),
+        ('"a \\" b@evil.test, " <a@b.test>', ["a@b.test"]),
         ("(x@evil.test, (y@evil.test)) a@b.test (z)", ["a@b.test"]),
         ("a@b.test (paren \\) still, inside)", ["a@b.test"]),
         ("Friends: a@b.test, B <b@b.test>;, c@b.test", ["a@b.test", "b@b.test", "c@b.test"]),

@@ -263,6 +263,12 @@ def test_what_a_dot_ends(octets: bytes, text: bytes) -> None:
     assert b"".join(sendmail.until_dot(iter([octets]))) == text
 
 
+def test_nothing_is_read_after_the_dot() -> None:
+    chunks = iter([b"a\n.", b"\n", b"after\n"])
+    assert b"".join(sendmail.until_dot(chunks)) == b"a\n"
+    assert next(chunks) == b"after\n"
+
+
 KINDS = {"a": FLAG, "b": FLAG, "v": VALUE, "q": ATTACHED}
 
 

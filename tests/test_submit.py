@@ -309,6 +309,11 @@ def test_messages_without_a_header(tmp_path: Path, octets: bytes, rest: bytes) -
     assert body.endswith(b"\r\nFrom: alice@example.test" + rest)
 
 
+def test_a_lone_carriage_return_at_the_very_end(tmp_path: Path) -> None:
+    feed(submission(make_door(tmp_path)), [b"A: b\n\nx\n\r"])
+    assert one(tmp_path)[1].endswith(b"A: b\r\n\r\nx\r\n\r\n")
+
+
 def test_the_author_of_a_message_with_the_null_path(tmp_path: Path) -> None:
     feed(submission(make_door(tmp_path), submitted=False, path=NULL_PATH), [b""])
     assert b"\r\nFrom: alice@example.test\r\n" in one(tmp_path)[1]

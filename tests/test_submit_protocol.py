@@ -97,6 +97,9 @@ def test_a_line_without_end_is_not_kept(tmp_path: Path) -> None:
         assert list(conversation.feed(b"x" * 65536)) == []
     assert len(conversation._line) <= MAX_LINE
     assert next(iter(conversation.feed(b"\n"))).startswith("500 5.5.2 ")
+    assert list(conversation.feed(b"x" * (MAX_LINE + 1))) == []
+    (said,) = conversation.feed(b"to alice\nto bob\n")
+    assert [line[:3] for line in said.split("\n")] == ["500", "250", ""]
 
 
 def test_the_reverse_path_is_given_once_and_abort_forgets(
@@ -226,9 +229,14 @@ def test_a_disk_that_fails_costs_that_message(
     def fail(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
+    said = "".join(conversation.feed(b"to alice\nto alice\nto alice\ndata\n\n.\n"))
+    assert said.count("250 2.0.0") == 1
     with monkeypatch.context() as broken:
         broken.setattr(door.spool.fs, "sync", fail)
         said = "".join(conversation.feed(b"to alice\ndata\n\n.\n"))
     assert "\n451 4.3.0 " in said
     assert "250 2.0.0" in "".join(conversation.feed(b"to bob\ndata\n\n.\n"))
-    assert [recipients(entry) for entry, _ in queued(tmp_path)] == [["bob@example.test"]]
+    assert [recipients(entry) for entry, _ in queued(tmp_path)] == [
+        ["alice@example.test"],
+        ["bob@example.test"],
+    ]
