@@ -1,0 +1,1 @@
+"""What touches the machine: clocks, sockets, processes, mailboxes, the log."""
