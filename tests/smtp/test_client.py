@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -189,3 +191,49 @@ def test_after_our_own_quit_nothing_is_anyones_fault(reply: bytes) -> None:
     if not reply:
         client.lost("closed by the other end")
     assert client.next_event() == Closed(None)
+
+
+SERVER = (
+    b"220-mx\r\n220 ready\r\n|250-mx\r\n250-PIPELINING\r\n250 SIZE 99\r\n|"
+    b"250 ok\r\n250 ok\r\n550-5.1.1 no\r\n550 5.1.1 such\r\n354 go\r\n|250 2.0.0 kept\r\n|"
+    b"250 ok\r\n450 later\r\n354 go\r\n|554 nobody\r\n|221 bye\r\n"
+)
+
+
+def spoken(cuts: list[int]) -> tuple[list[object], bytes]:
+    """Play SERVER, each of its turns cut at ``cuts``; return the events and all that we sent."""
+    driver = Driver(dialogue((B, C), (B,)))
+    for turn in SERVER.split(b"|"):
+        for start, end in pairwise([0, *sorted(cuts), len(turn)]):
+            driver.feed(turn[start:end])
+    return driver.events, driver.out
+
+
+@given(st.lists(st.integers(0, 60), max_size=10))
+def test_c1_splits_do_not_matter(cuts: list[int]) -> None:
+    events, out = spoken(cuts)
+    assert (events, out) == spoken([])
+    assert [event for event in events if isinstance(event, Closed)] == [Closed(None)]
+    assert out.endswith(b"\r\nQUIT\r\n")
+
+
+@given(CODE, st.lists(CODE, min_size=1, max_size=4), st.booleans())
+def test_c5_the_client_ends_no_body_of_its_own_accord(
+    mail: int, rcpts: list[int], pipelining: bool
+) -> None:
+    client = ready(b"250-mx\r\n250 PIPELINING\r\n" if pipelining else b"250 mx\r\n")
+    client.begin(Transaction(A, (B,) * len(rcpts)))
+    sent = [client.take()]
+    for code in (mail, *rcpts, 354):
+        if client.state == "rset":
+            return
+        client.feed(b"%d said\r\n" % code)
+        while client.next_event() is not None:
+            pass
+        sent.append(client.take())
+    accepted = mail == 250 and 250 in rcpts
+    assert (b".\r\n" in sent) != accepted
+    assert client.state == ("body" if accepted else "final")
+    if accepted:
+        client.finish()
+        assert client.take() == b""  # the dot is the Stuffer's
