@@ -54,8 +54,8 @@ def _block(message_id: str, group: list[Entry], now: float) -> Iterator[str]:
     envelope = group[0].envelope
     active = any(s.retry_at <= now for entry in group for _, s in entry.pending)
     when = time.ctime(arrived(message_id))[:19]
-    sender = printable(path_text(envelope.reverse_path))
-    yield _row(message_id + ("*" if active else ""), str(envelope.size), when, sender)
+    path = printable(path_text(envelope.reverse_path))
+    yield _row(message_id + ("*" if active else ""), str(envelope.size), when, path)
     told = ""
     for entry in group:
         for recipient, state in entry.pending:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from mta.config import lint
 from mta.config.load import load_config
 from mta.errors import ConfigError
 from mta.starter import Starter, host_name, write
-from mta.up import LONGEST, SHORTEST, STEADY, Supervisor, commands, next_pause
+from mta.up import LONGEST, PATIENCE, SHORTEST, STEADY, Supervisor, commands, next_pause
 from tests.queued import YAML, new_config
 
 
@@ -86,6 +87,39 @@ def test_u2_only_what_may_help_is_started_again(tmp_path: Path, status: int, aga
     finally:
         supervisor._children = []
         supervisor.stop()
+
+
+class Stubborn:
+    """A child that ends only when it is killed."""
+
+    pid = 4711
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.waits: list[float | None] = []
+
+    def terminate(self) -> None:
+        self.told.append("terminate")
+
+    def kill(self) -> None:
+        self.told.append("kill")
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.waits.append(timeout)
+        if "kill" not in self.told:
+            raise subprocess.TimeoutExpired("deliver", timeout or 0.0)
+        return -9
+
+
+def test_u3_what_does_not_stop_within_its_time_is_killed(tmp_path: Path) -> None:
+    said: list[str] = []
+    supervisor = Supervisor(new_config(tmp_path), said.append)
+    child = Stubborn()
+    supervisor._children = [up.replace(supervisor._children[0], process=child)]
+    supervisor.stop()
+    assert child.told == ["terminate", "kill"]
+    assert child.waits[0] is not None and child.waits[0] <= PATIENCE
+    assert supervisor.hopeless and "did not stop: killed" in said[-1]
 
 
 def test_the_mail_root_is_made_and_named(tmp_path: Path) -> None:

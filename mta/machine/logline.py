@@ -58,17 +58,17 @@ def _address(text: object) -> str:
 
 def _queued(e: Fields) -> tuple[tuple[str, str], ...]:
     """Two lines: who brought it (pflogsumm's "received"), and the queue manager's."""
-    sender, origin = _address(e["from"]), e["origin"]
+    path, origin = _address(e["from"]), e["origin"]
     size = (
         "qmgr",
-        f"{e['id']}: from=<{sender}>, size={e['size']}, nrcpt={e['recipients']} (queue active)",
+        f"{e['id']}: from=<{path}>, size={e['size']}, nrcpt={e['recipients']} (queue active)",
     )
     if origin == "dsn":  # our own words: pflogsumm would count them as mail received
         return (size,)
     if origin.startswith("client="):
         return (("smtpd", f"{e['id']}: {origin}"), size)
     uid = origin if origin.startswith("uid=") else "uid=-"
-    return (("pickup", f"{e['id']}: {uid.split(' ')[0]} from=<{sender}>"), size)
+    return (("pickup", f"{e['id']}: {uid.split(' ')[0]} from=<{path}>"), size)
 
 
 def _attempt(e: Fields) -> tuple[tuple[str, str], ...]:
