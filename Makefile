@@ -34,7 +34,7 @@ $(INSTALLED): pyproject.toml mta/launcher.py
 	@test -x $(BIN)/python || { echo 'making $(VENV)'; $(PYTHON) -m venv $(VENV); }
 	@echo 'installing into $(VENV)'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@$(BIN)/python -m mta.launcher $(BIN)
+	@$(BIN)/python -m mta.launcher $(BIN) >/dev/null
 	@touch $@
 
 test: install
