@@ -287,12 +287,12 @@ def directory(text: str) -> str:
     return path(text)
 
 
-def _template(text: str, required: str, others: tuple[str, ...] = ()) -> str:
+def _template(text: str, allowed: tuple[str, ...], required: str = "") -> str:
     found = [match[1] for match in _BRACES.finditer(printable(text))]
-    allowed = " and ".join(f"{{{n}}}" for n in (required, *others))
-    if any(n not in (required, *others) for n in found):
-        raise ValueError(f"may hold {allowed} and no other braces")
-    if required not in found:
+    if any(name not in allowed for name in found):
+        known = " and ".join(f"{{{name}}}" for name in allowed)
+        raise ValueError(f"may hold {known} and no other braces")
+    if required and required not in found:
         raise ValueError(f"must hold {{{required}}}")
     return text
 
@@ -302,19 +302,19 @@ def mailbox(text: str) -> tuple[str, str]:
     kind, colon, where = text.partition(":")
     if not colon or kind not in ("maildir", "mbox") or not where:
         raise ValueError("is not a mailbox, as maildir:mail/{user}/ or mbox:mail/{user}")
-    return kind, path(_template(where, "user"))
+    return kind, path(_template(where, ("user",), "user"))
 
 
 def members(text: str) -> str:
     """The path of a list's members, with {list} for its name and {domain} for its domain."""
-    return path(_template(text, "list", ("domain",)))
+    return path(_template(text, ("list", "domain"), "list"))
 
 
 def owner(text: str) -> str:
-    """The address that a list's mail comes from, with {list} and {domain}."""
+    """The address that a list's mail comes from; may hold {list} and {domain}."""
     if text.count("@") > 1 or any(c in " ,<>" for c in text):
-        raise ValueError("is not an address, as owner-{list} or owner-{list}@{domain}")
-    return _template(text, "list", ("domain",))
+        raise ValueError("is not an address, as postmaster@example.org or owner-{list}@example.org")
+    return _template(text, ("list", "domain"))
 
 
 def _choice(what: str, known: tuple[str, ...]) -> Callable[[str], str]:

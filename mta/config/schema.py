@@ -278,7 +278,7 @@ SCHEMA = MapOf(
                             "owner",
                             "owner",
                             "The reverse-path of a list's mail.",
-                            "owner-{list}@{domain}",
+                            "postmaster",
                             programs=("list",),
                         ),
                     ),

@@ -108,7 +108,7 @@ def test_programs_have_their_own_defaults(tmp_path):
     )
     assert (lists.members, lists.owner, lists.concurrency) == (
         f"{tmp_path}/lists/{{list}}",
-        "owner-{list}@{domain}",
+        "postmaster",
         2,
     )
     assert (other.program, other.options) == ("/opt/x", (("a", "b"), ("a", "c")))
