@@ -14,6 +14,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from mta.config.model import Channel, Config
 from mta.deliver.desk import Desk
@@ -23,7 +24,7 @@ from mta.deliver.lane import Lane, Rules
 from mta.deliver.options import options
 from mta.deliver.programs import ChannelProgram
 from mta.deliver.returns import Returns
-from mta.errors import ChannelError, SpoolError
+from mta.errors import ChannelError, LocalProtocolError, SpoolError
 from mta.machine import clock
 from mta.machine.load import load_average
 from mta.machine.log import Log
@@ -93,12 +94,14 @@ class Daemon:
         self._next_sweep = 0.0
         self._title = ""
         self._accepted = 0
+        self._defect: BaseException | None = None
         self.given_up: list[str] = []
 
     async def run(self) -> None:
         """Work until the pass is over or a signal has come and all is in order."""
         loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
+        loop.set_exception_handler(self._broken)
         signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         loop.add_reader(signals.fileno(), lambda: self._signalled(signals.taken()))
         try:
@@ -111,6 +114,17 @@ class Daemon:
             await self._end()
             loop.remove_reader(signals.fileno())
             signals.close()
+        if self._defect is not None:
+            raise self._defect
+        if self.given_up:
+            raise ChannelError(f"the program of channel {', '.join(self.given_up)} does not run")
+
+    def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Something raised where nobody waits for it: end in order, and let run() raise it."""
+        self._defect = context.get("exception") or LocalProtocolError(str(context.get("message")))
+        self._log.warning(f"ending after {type(self._defect).__name__}: {self._defect}")
+        if self._ended is not None:
+            self._ended.set()
 
     async def _begin(self) -> None:
         """Take in what was accepted, or have it taken in, and wait until jobs may be claimed."""
@@ -314,8 +328,6 @@ class Daemon:
         if self._spool.unsynced:
             self._spool.sync_marks()
         self._log.flush()
-        if self.given_up:
-            raise ChannelError(f"the program of channel {', '.join(self.given_up)} does not run")
 
 
 def _rules(flags: Flags) -> Rules:

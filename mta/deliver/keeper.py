@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 
-from mta.errors import SpoolError
 from mta.spool.intake import try_lock
 from mta.values import TYPE_CHECKING
 
@@ -49,13 +48,14 @@ class Keeper:
             return
         try:
             lock = try_lock(self._spool)
+            if lock is not None:
+                try:
+                    self._start(lock)
+                finally:
+                    os.close(lock)
         except OSError as error:
-            raise SpoolError(f"cannot lock the intake: {error.strerror}") from error
-        if lock is not None:
-            try:
-                self._start(lock)
-            finally:
-                os.close(lock)
+            self._log.warning(f"no intake: {error.strerror}")
+            self._not_before = mono + self._wait
 
     def _start(self, lock: int) -> None:
         words = [

@@ -1,8 +1,8 @@
 """deliver: the program.  Parses, opens, runs, and reports what stopped it in one line.
 
 Exit     0 when the pass or the daemon ended in order, whatever became of the mail;
-         64 for a wrong command line, 75 when the spool or a channel program cannot
-         be used, 78 for a wrong configuration or an unknown channel.
+         64 for a wrong command line, 70 for a defect of ours, 75 when the spool or
+         a channel program cannot be used, 78 for a wrong configuration.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from mta.config.load import load_config
 from mta.config.model import Channel, Config
 from mta.deliver.daemon import Daemon
 from mta.deliver.flags import HELP, LEVELS, Flags, parse
-from mta.errors import PosthouseError, UsageError, exit_code
+from mta.errors import LocalProtocolError, PosthouseError, UsageError, exit_code
 from mta.machine.log import Log
 from mta.spool.spool import Spool
 
@@ -48,6 +49,12 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         daemon = Daemon(config, channels, flags, spool, log, watch=_watch(flags))
         asyncio.run(daemon.run())
+    except PosthouseError:
+        raise
+    except Exception as error:  # a defect of ours: the log gets it whole, a person one line
+        for line in traceback.format_exc().splitlines():
+            log.warning(line)
+        raise LocalProtocolError(f"{type(error).__name__}: {error}; see the log") from error
     finally:
         log.stopped("deliver")
         log.flush()
