@@ -179,6 +179,17 @@ def test_status_counts_and_gives_reasons(tmp_path: Path, spool: Spool) -> None:
     assert [json.loads(line)["kind"] for line in status.lines(config, now, as_json=True)]
 
 
+def test_status_reads_a_sample_and_counts_all(
+    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        defer(spool, accept(spool, FAR), 100.0, 200.0)
+    monkeypatch.setattr(status, "SAMPLE", 2)
+    parts = list(status.gather(new_config(tmp_path), 0.0))
+    (smtp,) = [part for part in parts if part.get("queue") == "smtp"]
+    assert (smtp["jobs"], smtp["sampled"], smtp["deferred"]) == (3, 2, 2)
+
+
 def test_a_reason_with_escapes_does_not_reach_the_terminal(tmp_path: Path, spool: Spool) -> None:
     ident = accept(spool, FAR)
     defer(spool, ident, 100.0, 200.0, Outcome(Reply(450, "4.2.0", "a\x1b[2Jb"), "recipient"))
