@@ -128,7 +128,8 @@ GOLDEN = [
             )
         ],
         (
-            f'"id":"{ID}","queue":"smtp","channel":"smtp","program":"/usr/lib/mta/drop","recipient":3,'
+            f'"id":"{ID}","queue":"smtp","channel":"smtp","program":"/usr/lib/mta/drop",'
+            '"recipient":3,'
             '"to":"bob@example.org","action":"|/bin/vacation","original":"alice@example.test",'
             '"host":"example.org","relay":"local","delay":4.2,"delays":[0,3.89,0,0.31],'
             '"state":"failed","code":550,"status":"5.1.1","text":"no such user",'
