@@ -58,7 +58,7 @@ _TELL: dict[str, Callable[[Event], str]] = {
     "started": lambda e: f"started: {' '.join([e['command'], *e['arguments']])}",
     "stopped": lambda e: f"stopped: {e['command']}",
     "warning": lambda e: f"warning: {e['text']}",
-    "lost": lambda e: f"warning: {e['lines']} log lines lost: {e['reason']}",
+    "lost": lambda e: f"warning: {e['lines']} lines of {e['file']} lost: {e['reason']}",
 }
 
 

@@ -244,10 +244,12 @@ class Log:
 
     def flush(self) -> None:
         """Write every buffered line."""
+        if not all([file.flush() for file in self._files]):
+            return
         for file in self._files:
-            if file.flush() and file.lost:
-                lines, file.lost = file.lost, 0
-                self._event("lost", {"lines": lines, "reason": file.reason})
+            if file.lost:
+                name, lines, file.lost = os.path.basename(file.path), file.lost, 0
+                self._event("lost", {"file": name, "lines": lines, "reason": file.reason})
                 file.flush()
 
     def maybe_flush(self, now: float) -> None:

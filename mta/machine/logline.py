@@ -120,5 +120,8 @@ TEXT: dict[str, tuple[int, Callable[[Fields], tuple[tuple[str, str], ...]]]] = {
     "started": (_GEN, lambda e: (("", f"started: {' '.join([e['command'], *e['arguments']])}"),)),
     "stopped": (_GEN, lambda e: (("", f"stopped: {e['command']}"),)),
     "warning": (_TMP, lambda e: (("", f"warning: {e['text']}"),)),
-    "lost": (_TMP, lambda e: (("", f"warning: {e['lines']} log lines lost: {e['reason']}"),)),
+    "lost": (
+        _TMP,
+        lambda e: (("", f"warning: {e['lines']} lines of {e['file']} lost: {e['reason']}"),),
+    ),
 }

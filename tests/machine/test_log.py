@@ -351,10 +351,13 @@ def test_l1_a_full_disk_loses_lines_counts_them_and_says_so(tmp_path: Path) -> N
     log.flush()
     text = (tmp_path / "mail.log").read_text().splitlines()
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
-    told = [e for e in events if e["event"] == "lost"]
-    assert told and told[0]["lines"] > 0 and told[0]["reason"] == "No space left on device"
-    assert sum(e["event"] == "warning" for e in events) + told[-1]["lines"] == 2000
-    assert any("log lines lost: No space left on device" in line for line in text)
+    told = {e["file"]: e for e in events if e["event"] == "lost"}
+    assert set(told) == {"mail.log", "events.jsonl"}
+    for name, kept in (("events.jsonl", events), ("mail.log", text)):
+        warnings = [line for line in kept if "x" * 1000 in str(line)]
+        assert told[name]["lines"] > 0 and told[name]["reason"] == "No space left on device"
+        assert len(warnings) + told[name]["lines"] == 2000
+    assert any("lines of mail.log lost: No space left on device" in line for line in text)
 
 
 def test_l1_a_directory_that_cannot_be_made_does_not_raise(tmp_path: Path) -> None:
