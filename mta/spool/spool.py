@@ -247,12 +247,9 @@ class Spool:
         Two who finish at the same moment may both see the last: removing twice is harmless.
         """
         try:
-            fd = self.fs.open(path, append=True)
+            fd = self._open_count(path)
         except FileNotFoundError:
-            try:
-                fd = self.fs.create(path)
-            except FileExistsError:
-                fd = self.fs.open(path, append=True)
+            return True  # a power cut took the directory, and the body with it
         try:
             self.fs.write(fd, b"\n%d\n" % name.number)
             data = self.fs.read(fd, self.fs.stat(fd)[0], 0)
@@ -261,6 +258,15 @@ class Spool:
         # A power cut may have left anything in a file that nobody synced.
         numbers = {int(line) for line in data.split(b"\n")[:-1] if line.isdigit()}
         return len([number for number in numbers if number < jobs]) >= jobs
+
+    def _open_count(self, path: str) -> int:
+        try:
+            return self.fs.open(path, append=True)
+        except FileNotFoundError:
+            try:
+                return self.fs.create(path)
+            except FileExistsError:
+                return self.fs.open(path, append=True)
 
     @property
     def unsynced(self) -> bool:

@@ -327,7 +327,7 @@ def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SpoolMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("SPOOL_EXAMPLES", "40")),
+    max_examples=int(os.environ.get("SPOOL_EXAMPLES", "100")),
     stateful_step_count=40,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
@@ -338,3 +338,179 @@ SpoolMachine.TestCase.settings = settings(
 @pytest.mark.usefixtures("_small_limits")
 class TestSpoolS0ToS10(SpoolMachine.TestCase):  # type: ignore[misc,name-defined]
     pass
+
+
+class House:
+    """A spool on a forgetful disk, for schedules that are tried at every system call."""
+
+    def __init__(self) -> None:
+        self.disk = Disk()
+        layout_of = Process(self.disk)
+        for name in ("journal", "done", "msg", "bad"):
+            layout_of.mkdir(name)
+        self.disk.root.sync()
+
+    def accept(self, hosts: int, fuse: int | None = None) -> str:
+        """Accept a message; return its id, "" if the writer was killed before it could say so."""
+        process = Process(self.disk)
+        process.fuse = fuse
+        try:
+            writer = journal.Writer(process)
+            draft = writer.begin()
+            draft.write(BODY)
+            return writer.commit(draft, jobs_for(hosts, 1), Mailbox("s", "x.test"))
+        except Killed:
+            return ""
+        finally:
+            process.kill()
+
+    def take_in(self, fuse: int | None = None, at_once: bool = False) -> None:
+        process = Process(self.disk)
+        process.fuse = fuse
+        try:
+            spool = Spool(process)
+            assert try_lock(spool) is not None
+            intake = Intake(spool, lambda names: None, lambda envelope: None)
+            intake.step()
+            intake.checkpoint(at_once)
+        except Killed:
+            pass
+        finally:
+            process.kill()
+
+    def deliver(self, fuse: int | None = None, state: str = DELIVERED) -> list[str]:
+        """Deliver all that waits; return the keys of what was handed over, in order."""
+        process = Process(self.disk)
+        spool, handed = Spool(process), []
+        names = [name for names in spool.names("smtp") for name in names]
+        process.fuse = fuse
+        try:
+            for name in names:
+                claim = spool.claim(name)
+                if claim is None:
+                    continue
+                body = claim.open_body()
+                assert process.read(body, 1 << 20, 0) == BODY
+                handed.append(name.key)
+                ((recipient, _),) = claim.entry.pending
+                claim.settle([Settlement(recipient.index, state, 1.0, 2.0, REPLIES[state])])
+                claim.release()
+            spool.sync_marks()
+        except Killed:
+            pass
+        finally:
+            process.kill()
+        return handed
+
+
+BODY = b"Subject: x\r\n\r\n" + b"x" * 500
+CALLS = 40  # more system calls than any of these steps makes
+
+
+@pytest.mark.parametrize("fuse", range(CALLS))
+def test_s1_s2_a_commit_that_dies_anywhere_is_accepted_whole_or_not_at_all(fuse: int) -> None:
+    for seed in range(6):
+        house = House()
+        told = house.accept(3, fuse)
+        house.disk.cut_power(Random(seed))
+        house.take_in()
+        handed = house.deliver()
+        assert len(handed) in (0, 3), "S2: all jobs or none"
+        assert len(handed) == 3 or not told, "S1: told, and lost"
+
+
+@pytest.mark.parametrize("fuse", range(CALLS))
+def test_s3_what_a_crash_takes_from_the_queue_is_made_again(fuse: int) -> None:
+    for seed in range(6):
+        house = House()
+        house.accept(2)
+        house.take_in(fuse)
+        house.disk.cut_power(Random(seed))
+        house.take_in()
+        assert len(house.deliver()) == 2
+
+
+@pytest.mark.parametrize("fuse", range(CALLS))
+def test_s4_a_checkpoint_that_dies_anywhere_keeps_what_waits(fuse: int) -> None:
+    for seed in range(6):
+        house = House()
+        house.accept(2)
+        house.take_in()
+        house.take_in(fuse, at_once=True)
+        house.disk.cut_power(Random(seed))
+        house.take_in()
+        assert len(house.deliver()) == 2
+
+
+def test_s5_the_last_whole_line_counts_after_a_power_cut() -> None:
+    for seed in range(50):
+        house = House()
+        house.accept(1)
+        house.take_in(at_once=True)
+        house.deliver(state=DEFERRED)
+        house.disk.cut_power(Random(seed))
+        house.take_in()
+        spool = Spool(Process(house.disk))
+        (name,) = next(spool.names("smtp"))
+        entry = spool.peek(name)
+        assert entry is not None and entry.states[0].state in ("pending", DEFERRED)
+        assert len(house.deliver()) == 1
+
+
+def test_s6_s7_only_the_holder_settles_and_a_failure_needs_its_dsn() -> None:
+    house = House()
+    house.accept(1)
+    house.take_in()
+    one, two = Spool(Process(house.disk)), Spool(Process(house.disk))
+    (name,) = next(one.names("smtp"))
+    claim = one.claim(name)
+    assert claim is not None and two.claim(name) is None
+    with pytest.raises(SpoolError, match="without its DSN"):
+        claim.settle([Settlement(0, FAILED, 1.0, 0.0, REPLIES[FAILED])])
+    one.fs.kill()  # type: ignore[attr-defined]
+    assert two.claim(name) is not None, "the kernel drops a dead process's lock"
+
+
+@pytest.mark.parametrize("fuse", range(CALLS))
+def test_s8_s9_a_deliver_that_dies_anywhere_repeats_only_what_was_in_flight(fuse: int) -> None:
+    house = House()
+    for _ in range(2):
+        house.accept(2)
+    house.take_in()
+    first = house.deliver(fuse)
+    house.take_in()
+    again = house.deliver()
+    assert set(first) | set(again) and len({*first, *again}) == 4, "nothing is lost"
+    assert set(first) & set(again) <= set(first[-1:]), "only the one in flight comes again"
+    house.take_in()
+    bodies = [p for p in house.disk.paths() if p.startswith("msg/")]
+    assert len(bodies) <= 1, "at most the one in flight leaves an orphan"
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_s8_what_was_synced_never_comes_again(seed: int) -> None:
+    house = House()
+    house.accept(2)
+    house.take_in(at_once=seed % 2 == 0)
+    assert len(house.deliver()) == 2
+    house.disk.cut_power(Random(seed))
+    house.take_in()
+    assert house.deliver() == []
+
+
+def test_s10_a_failed_sync_is_not_tried_again() -> None:
+    house = House()
+    process = Process(house.disk)
+    writer = journal.Writer(process)
+    for fails in (1, 0):
+        draft = writer.begin()
+        draft.write(BODY)
+        process.fail_syncs = fails
+        if fails:
+            with pytest.raises(SpoolError):
+                writer.commit(draft, jobs_for(1, 1), Mailbox("s", "x.test"))
+        else:
+            kept = writer.commit(draft, jobs_for(1, 1), Mailbox("s", "x.test"))
+    process.kill()
+    house.take_in()
+    assert house.deliver() == [f"{kept}.0"]
