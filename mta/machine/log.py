@@ -244,7 +244,8 @@ class Log:
 
     def flush(self) -> None:
         """Write every buffered line."""
-        if not all([file.flush() for file in self._files]):
+        written = [file.flush() for file in self._files]
+        if not all(written):
             return
         for file in self._files:
             if file.lost:
