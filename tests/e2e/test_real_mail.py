@@ -17,7 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.house import LOCAL, House, Sink, tool, tool_environment, wait
+from tests.e2e.house import (
+    LOCAL,
+    House,
+    Sink,
+    answers,
+    refused_port,
+    tool,
+    tool_environment,
+    wait,
+)
 
 CORPUS = Path(sysconfig.get_path("stdlib"), "test", "test_email", "data")
 ABOVE = {b"received", b"return-path", b"delivered-to"}
@@ -122,7 +131,30 @@ def smtp_way(new_house: Callable[..., House], new_sink: Callable[..., Sink]) -> 
     return house, "x@far.test", lambda: [octets for _, _, octets in sink.messages]
 
 
-WAYS = [maildir_way, mbox_way, pipe_way, smtp_way]
+def smtp_sink_way(new_house: Callable[..., House], new_sink: Callable[..., Sink]) -> Way:
+    """Through Postfix's own sink, which writes each message to a file below a header of its own."""
+    program = tool("usr/sbin/smtp-sink")
+    if program is None:
+        pytest.skip("smtp-sink is not installed (Debian: postfix)")
+    port = refused_port()
+    row = f"{{name: smtp, program: smtp, domains: '*', relay: ['127.0.0.1:{port}']}}"
+    house = new_house(channels=[LOCAL, row], daemons=["deliver -b -csmtp"])
+    out = house.root / "out"
+    out.mkdir()
+    user = ["-u", pwd.getpwuid(os.geteuid()).pw_name] if os.geteuid() == 0 else []
+    command = [program, *user, "-R", str(out), "-d", "%M%S.", f"127.0.0.1:{port}", "100"]
+    house.running.append(subprocess.Popen(command, env=tool_environment()))
+    wait(lambda: answers(port))
+
+    def read() -> list[bytes]:
+        texts = [path.read_bytes() for path in sorted(out.iterdir())]
+        whole = [text.partition(b" (UTC)\n")[2] for text in texts if text.endswith(b"\n\n")]
+        return [crlf(text[:-1]) for text in whole]
+
+    return house, "x@far.test", read
+
+
+WAYS = [maildir_way, mbox_way, pipe_way, smtp_way, smtp_sink_way]
 
 
 @pytest.mark.skipif(not corpus(), reason=f"this Python ships no {CORPUS}")
