@@ -85,6 +85,7 @@ class Daemon:
         self._daemon = flags.background and not flags.ids
         self._keeper = Keeper(spool, config.path, log) if self._daemon else None
         self._ears: list[tuple[str, Ear]] = []
+        self._recovered = False
         self._pumping = False
         self._syncing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -106,6 +107,7 @@ class Daemon:
         loop.add_reader(signals.fileno(), lambda: self._signalled(signals.taken()))
         try:
             await self._begin()
+            self._recovered = True  # what was heard meanwhile is pumped from now on
             if not self._stop_at:
                 self._sweep()
             self._tick()
@@ -185,7 +187,7 @@ class Daemon:
 
     def _nudge(self) -> None:
         """Pump soon, once."""
-        if not self._pumping and self._ended is not None:
+        if self._recovered and not self._pumping and self._ended is not None:
             self._pumping = True
             asyncio.get_running_loop().call_soon(self._pump)
 
