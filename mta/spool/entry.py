@@ -2,7 +2,8 @@
 
     posthouse job 1
     id 0F2J…          from a@example.test     size 4096     flags 8bitmime
-    origin …          jobs 1                  recipients 1  segment …    number 0
+    origin …          jobs 1                  recipients 1  segment …    body 42
+    number 0
     queue smtp        channel smtp            host mx.example.test   hop %
     to 0 bob@mx.example.test % %
     end 1A2B3C4D
@@ -59,7 +60,7 @@ __all__ = [
 MAGIC = "posthouse job 1"
 FIELDS = (
     *("id", "from", "return", "size", "flags", "origin", "jobs", "recipients"),
-    *("segment", "number", "queue", "channel", "host", "hop"),
+    *("segment", "body", "number", "queue", "channel", "host", "hop"),
 )
 STATES: tuple[State, ...] = (DEFERRED, DELIVERED, FAILED)
 
@@ -111,11 +112,16 @@ class Settlement:
 
 @frozen
 class Entry:
-    """A job as its file has it; ``states`` runs parallel to ``job.recipients``."""
+    """A job as its file has it; ``states`` runs parallel to ``job.recipients``.
+
+    ``body_at`` is where the frame of the body begins in ``segment``, or -1 if
+    the body has been a file from the beginning.
+    """
 
     envelope: Envelope
     job: Job
     segment: str
+    body_at: int
     states: tuple[RecipientState, ...]
 
     @property
@@ -143,7 +149,7 @@ def _path_word(path: ReversePath) -> str:
     return "%" if isinstance(path, NullPath) else _word(path)
 
 
-def encode(envelope: Envelope, job: Job, segment: str) -> bytes:
+def encode(envelope: Envelope, job: Job, segment: str, body_at: int = -1) -> bytes:
     """Return the file of a job that nobody has tried yet."""
     needs = (("8bitmime", envelope.eight_bit), ("smtputf8", envelope.smtputf8))
     flags = [name for name, needed in needs if needed]
@@ -158,6 +164,7 @@ def encode(envelope: Envelope, job: Job, segment: str) -> bytes:
         f"jobs {envelope.jobs}",
         f"recipients {envelope.recipients}",
         f"segment {segment}",
+        f"body {body_at}",
         f"number {job.number}",
         f"queue {job.queue}",
         f"channel {job.channel}",
@@ -227,15 +234,15 @@ def _decode(head: str, tail: bytes) -> Entry | None:
     value = _fields(lines)
     recipients = [_recipient(line) for line in lines[1 + len(FIELDS) : -1]]
     job = Job(
-        int(value[9]),
-        value[10],
+        int(value[10]),
         value[11],
-        unquote(value[12]),
+        value[12],
         unquote(value[13]),
+        unquote(value[14]),
         _path(value[2]),
         tuple(recipients),
     )
-    return Entry(_envelope(value), job, value[8], _states(recipients, tail))
+    return Entry(_envelope(value), job, value[8], int(value[9]), _states(recipients, tail))
 
 
 def _recipient(line: str) -> Recipient:

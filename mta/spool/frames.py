@@ -11,7 +11,7 @@ interleave.
 The M frame is lines of words, then the files of the jobs as they will lie in
 the queue:
 
-    ID BODY-OCTETS BODY-CHECKSUM JOBS
+    ID BODY-OCTETS BODY-CHECKSUM BODY-AT JOBS
     FILE OCTETS          one a job: queue, hour and name; length of its file
     (empty line) FILES
 
@@ -75,16 +75,21 @@ def read_frame(read: Callable[[int, int], bytes], offset: int) -> Frame | None:
 
 @frozen
 class Closing:
-    """What an M frame says: the body's length and checksum, and each job's file."""
+    """What an M frame says: the body's length and checksum, and each job's file.
+
+    ``body_at`` is where the one B frame begins that is the whole body, or -1 if
+    there are several, or none: then the body becomes a file.
+    """
 
     id: str
     size: int
     checksum: int
+    body_at: int
     files: tuple[tuple[str, bytes], ...]  # ("QUEUE/HOUR/ID.N.HOST", octets)
 
     def encode(self) -> bytes:
         """Return the data of the M frame."""
-        lines = [f"{self.id} {self.size} {self.checksum:08X} {len(self.files)}"]
+        lines = [f"{self.id} {self.size} {self.checksum:08X} {self.body_at} {len(self.files)}"]
         lines += [f"{name} {len(octets)}" for name, octets in self.files]
         return b"".join(["\n".join(lines).encode(), b"\n\n", *[f for _, f in self.files]])
 
@@ -93,7 +98,7 @@ class Closing:
         """Read it back; ValueError if it is not one."""
         head, _, rest = data.partition(b"\n\n")
         first, *lines = head.decode().split("\n")
-        message_id, size, checksum, jobs = first.split(" ")
+        message_id, size, checksum, body_at, jobs = first.split(" ")
         if len(lines) != int(jobs):
             raise ValueError("an M frame whose jobs do not add up")
         files, at = [], 0
@@ -101,4 +106,4 @@ class Closing:
             name, _, octets = line.rpartition(" ")
             files.append((name, rest[at : at + int(octets)]))
             at += int(octets)
-        return Closing(message_id, int(size), int(checksum, 16), tuple(files))
+        return Closing(message_id, int(size), int(checksum, 16), int(body_at), tuple(files))

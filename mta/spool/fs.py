@@ -105,6 +105,19 @@ class Fs:
         except OSError:
             pass
 
+    def memory(self, data: bytes) -> int:
+        """Return a descriptor of a nameless file that holds ``data``, at its beginning."""
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("body", os.MFD_CLOEXEC)
+        else:
+            import tempfile  # late: elsewhere than on Linux
+
+            with tempfile.TemporaryFile() as file:
+                fd = os.dup(file.fileno())
+        self.write(fd, data)
+        os.lseek(fd, 0, os.SEEK_SET)
+        return fd
+
     def boot(self) -> str:
         """Return what changes when the machine starts anew: since then no cache was lost."""
         try:

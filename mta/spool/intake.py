@@ -1,8 +1,9 @@
 """Intake: what has been accepted becomes bodies and jobs.
 
 One process at a time holds the intake lock, follows the segments of the
-journal, and makes from each record a body in msg/ and job files in q.QUEUE/,
-unsynced.  Mail that is delivered at once never costs another sync.
+journal, and makes from each record job files in q.QUEUE/, unsynced, and of a
+large body its file in msg/; a small body stays in its segment.  Mail that is
+delivered at once never costs another sync, nor a copy.
 
 There is no second path for bad days: after a crash the same loop reads the
 segments that are left, skips what done/ marks, and makes whatever is missing
@@ -10,7 +11,7 @@ or torn again.  Until it has caught up once since the machine started, no job
 may be claimed (``Spool.ready``).
 
 A segment goes when its writer is gone and each of its jobs is finished, or,
-at a checkpoint, when the files of those that still wait have been synced.
+at a checkpoint, when those that still wait have files, bodies too, that are synced.
 
 Invariants, each a property in tests/spool/test_spool_machine.py
     S2   All jobs of a message are accepted together, or none.
@@ -74,7 +75,8 @@ class _Followed:
         self.offset = 0  # where the next message begins
         self.told = 0  # how far its writer said that it is synced
         self.complete_since = 0.0  # when its writer was first seen gone; 0 while it lives
-        self.jobs: dict[str, JobName] = {}  # key -> jobs made or found, not marked yet
+        # Jobs made or found and not marked yet: name, and where the body's frame begins.
+        self.jobs: dict[str, tuple[JobName, int]] = {}
         self.directories: set[str] = set()  # where its jobs lie or lay
         self.marked = 0  # octets of the done file read
         self.begun = now
@@ -219,7 +221,7 @@ class Intake:
         closing = Closing.decode(data)
         jobs, new = self._maker.make(closing, window.read, pieces, followed.name)
         for name in jobs:
-            followed.jobs[name.key] = name
+            followed.jobs[name.key] = (name, closing.body_at)
             followed.directories.add(name.path.rpartition("/")[0])
         if new:
             self._on_message(decode_envelope(closing.files[0][1]))
@@ -274,11 +276,11 @@ class Intake:
 
     def _sync_waiting(self, followed: _Followed, most: int | None) -> int:
         """Sync up to ``most`` of a segment's waiting jobs; return how many."""
-        names = list(followed.jobs.values())[:most]
-        self._maker.sync(names)
-        for name in names:
+        waiting = list(followed.jobs.values())[:most]
+        self._maker.sync(waiting, _Window(self._fs, followed.fd).read)
+        for name, _ in waiting:
             del followed.jobs[name.key]
-        return len(names)
+        return len(waiting)
 
     def _read_marks(self, followed: _Followed) -> None:
         fd = self._fs.open(f"done/{followed.name}")

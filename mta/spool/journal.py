@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Draft", "Synced", "Writer"]
 
 MEMORY = 1 << 17  # octets of body that a draft keeps before it takes a segment of its own
-PIECE = 1 << 17  # octets of a B frame of a large body
+PIECE = 1 << 18  # octets of a B frame; what a draft holds fits into one
 SEGMENT_LIMIT = 1 << 24  # octets; the next message begins a new segment
 SEGMENT_AGE = 60.0  # seconds; so that intake can drop segments of a slow writer, too
 
@@ -150,22 +150,27 @@ class Draft:
         self._pieces, self._held = [], 0
         return [frame(BODY, body[at : at + PIECE]) for at in range(0, len(body), PIECE)]
 
-    def closing(self, segment: str, envelope: Envelope, jobs: Sequence[Job]) -> bytes:
+    def _closing(
+        self, segment: str, body_at: int, envelope: Envelope, jobs: Sequence[Job]
+    ) -> bytes:
         """Return the M frame that accepts this draft for ``jobs``."""
         when = layout.hour(self.id)
         files = tuple(
             (
                 f"{job.queue}/{when}/{self.id}.{job.number}.{layout.host_word(job.host)}",
-                encode(envelope, job, segment),
+                encode(envelope, job, segment, body_at),
             )
             for job in jobs
         )
-        return frame(MESSAGE, Closing(self.id, self.size, self._checksum, files).encode())
+        return frame(MESSAGE, Closing(self.id, self.size, self._checksum, body_at, files).encode())
 
     def into(self, shared: _Segment, envelope: Envelope, jobs: Sequence[Job]) -> _Segment:
         """Append the record to this draft's own segment, or else to ``shared``, in one write."""
         segment = self._own or shared
-        segment.append(b"".join([*self._take(), self.closing(segment.name, envelope, jobs)]))
+        frames = self._take()
+        body_at = segment.size if segment is shared and len(frames) == 1 else -1
+        frames.append(self._closing(segment.name, body_at, envelope, jobs))
+        segment.append(b"".join(frames))
         self._own = None
         return segment
 

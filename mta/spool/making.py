@@ -8,12 +8,13 @@ compared with the record.
 
 from __future__ import annotations
 
+import errno
 import time
 import zlib
 
 from mta.spool import layout
 from mta.spool.entry import Settlement, decode, encode_lines
-from mta.spool.frames import HEAD_OCTETS
+from mta.spool.frames import HEAD_OCTETS, read_frame
 from mta.spool.layout import JobName
 from mta.spool.marks import Finished, read_marks
 from mta.types import DELIVERED, Outcome, Reply
@@ -71,7 +72,8 @@ class Maker:
         """
         files = [(name, octets) for path, octets in closing.files if (name := _name(path))]
         if segment in self._new:
-            self._body(closing, read, pieces, look=False)
+            if closing.body_at < 0:
+                self._body(closing, read, pieces, look=False)
             for name, octets in files:
                 self._job(name, octets)
             return [name for name, _ in files], True
@@ -94,7 +96,7 @@ class Maker:
         missing = [(n, o) for n, o in waiting if not there[n.key]]
         if not self.trusting:
             self._fs.unlink(layout.body_path(closing.id) + ".done")  # may know more than marks
-        if missing or (waiting and not self.trusting):
+        if closing.body_at < 0 and (missing or (waiting and not self.trusting)):
             self._body(closing, read, pieces, look=True)
         for name, octets in missing:
             self._fs.unlink(name.path)
@@ -171,11 +173,17 @@ class Maker:
                 self._fs.mkdir("/".join(parts[: depth + 1]))
             return self._fs.create(path)
 
-    def sync(self, names: Iterable[JobName]) -> None:
-        """Make the files of waiting jobs durable, and every directory on the way to them."""
+    def sync(self, waiting: Iterable[tuple[JobName, int]], read: Read) -> None:
+        """Make the files of waiting jobs durable, and every directory on the way to them.
+
+        With each name comes where its body's frame begins in the segment that
+        ``read`` reads, or -1: a body that has no file gets one now.
+        """
         directories: dict[str, None] = {}
         bodies: dict[str, None] = {}
-        for name in names:
+        for name, body_at in waiting:
+            if body_at >= 0 and layout.body_path(name.id) not in bodies:
+                self._body_from(name, body_at, read)
             if self._sync_file(name.path):
                 bodies[layout.body_path(name.id)] = None
                 directories[name.path.rpartition("/")[0]] = None
@@ -185,6 +193,28 @@ class Maker:
             self._sync_file(body + ".done")
             directories[body.rpartition("/")[0]] = None
         self.sync_directories([*directories, *(["msg", ""] if directories else [])])
+
+    def _body_from(self, name: JobName, body_at: int, read: Read) -> None:
+        """Make the file of a body that lies in the segment; a torn one is made again."""
+        found = read_frame(read, body_at)
+        if found is None:
+            raise OSError(errno.EIO, "a damaged frame in the journal", name.key)
+        path = layout.body_path(name.id)
+        try:
+            fd = self._fs.open(path)
+        except FileNotFoundError:
+            pass
+        else:
+            same = self._fs.read(fd, len(found.data) + 1, 0) == found.data
+            self._fs.close(fd)
+            if same:
+                return
+            self._fs.unlink(path)
+        fd = self._create(path)
+        try:
+            self._fs.write(fd, found.data)
+        finally:
+            self._fs.close(fd)
 
     def sync_directories(self, directories: Iterable[str]) -> None:
         """Sync what entries changed; a directory that is gone needs none."""

@@ -15,7 +15,7 @@ Invariants, each a property in tests/spool/test_spool_machine.py
     S6   Only the holder of a job's lock settles it.
     S7   A failed recipient is settled only when its DSN has been accepted.
     S8   Finished work is marked before its job file is removed.
-    S9   A body is removed when its last job is, and never before.
+    S9   A body's file is removed when its last job is, and never before.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from __future__ import annotations
 from mta.errors import SpoolError
 from mta.spool import layout
 from mta.spool.entry import Entry, Settlement, decode, encode_lines
+from mta.spool.frames import HEAD_OCTETS, read_frame
 from mta.spool.fs import Fs
 from mta.spool.journal import Writer
 from mta.spool.layout import JobName
@@ -52,12 +53,16 @@ class Claim:
         self._torn = torn
 
     def open_body(self) -> int:
-        """Return a new read-only descriptor of the body, with an offset of its own.
+        """Return a new descriptor of the body, with an offset of its own.
 
-        SpoolError if there is no body: the message waits for a person or for recovery.
+        Of a body that is still in the journal it is a copy in memory, at most
+        ``journal.MEMORY`` octets; else the file.  SpoolError if there is none:
+        the message waits for a person or for recovery.
         """
+        fs = self._spool.fs
         try:
-            return self._spool.fs.open(layout.body_path(self.name.id))
+            data = self._spool.body_in_journal(self.entry)
+            return fs.open(layout.body_path(self.name.id)) if data is None else fs.memory(data)
         except OSError as error:
             raise SpoolError(f"no body for {self.name.key}: {error.strerror}") from error
 
@@ -211,6 +216,21 @@ class Spool:
         if claim is None:
             self.fs.close(fd)
         return claim
+
+    def body_in_journal(self, entry: Entry) -> bytes | None:
+        """Return a body that is still in its segment; None if it is a file by now."""
+        if entry.body_at < 0:
+            return None
+        try:
+            fd = self.fs.open(f"journal/{entry.segment}")
+        except FileNotFoundError:
+            return None
+        try:
+            piece = self.fs.read(fd, HEAD_OCTETS + entry.envelope.size, entry.body_at)
+        finally:
+            self.fs.close(fd)
+        found = read_frame(lambda size, offset: piece[offset : offset + size], 0)
+        return None if found is None else found.data
 
     def _claim(self, fd: int, name: JobName) -> Claim | None:
         if not self.fs.lock(fd):

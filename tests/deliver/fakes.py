@@ -79,7 +79,7 @@ class Claim:
                 s.state, states[at].attempts + 1, s.at, s.retry_at, s.outcome
             )
             self.spool.settled.append((self.name, s, told))
-        entry = Entry(entry.envelope, entry.job, entry.segment, tuple(states))
+        entry = Entry(entry.envelope, entry.job, entry.segment, -1, tuple(states))
         self.spool.jobs[self.name] = entry
         if entry.pending:
             return False
@@ -110,7 +110,7 @@ class Spool:
         job = Job(0, queue, "smtp", host, "", reverse_path, made)
         envelope = Envelope(message_id, reverse_path, 100)
         name = JobName(queue, hour_of(now), message_id, 0, host)
-        self.jobs[name] = Entry(envelope, job, "segment", (RecipientState(),) * recipients)
+        self.jobs[name] = Entry(envelope, job, "segment", -1, (RecipientState(),) * recipients)
         return name
 
     def names(self, queue, *, newer_than=None, older_than=None, ordered=True):

@@ -247,5 +247,10 @@ class Process:
         if isinstance(node, Directory) and not node.entries:
             directory.set(name, None)
 
+    def memory(self, data: bytes) -> int:
+        file = File()
+        file.data = bytearray(data)
+        return self._descriptor(file)
+
     def boot(self) -> str:
         return f"boot-{self.disk.boots}"

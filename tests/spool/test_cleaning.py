@@ -6,7 +6,15 @@ from mta.spool import layout
 from mta.spool.cleaning import SHARDS, clean
 from mta.spool.intake import take_in
 from mta.types import DELIVERED
-from tests.spool.test_spool import OK, accept, all_names, job, settle, spool  # noqa: F401
+from tests.spool.test_spool import (  # noqa: F401
+    OK,
+    accept,
+    all_names,
+    checkpoint,
+    job,
+    settle,
+    spool,
+)
 
 
 def clean_all(spool, before):  # noqa: F811
@@ -16,7 +24,7 @@ def clean_all(spool, before):  # noqa: F811
 def test_only_orphans_of_the_past_are_removed(spool, tmp_path):  # noqa: F811
     for _ in range(20):
         accept(spool, job(0, "a.test"), job(1, "b.test", queue="other"))
-    take_in(spool)
+    checkpoint(spool)
     names = all_names(spool)
     for name in names[:5]:  # killed between the job and the body
         spool.fs.unlink(name.path)

@@ -68,8 +68,9 @@ def settled(index: int, state: str, at: float) -> Settlement:
 
 @given(envelopes, jobs)
 def test_e1_envelope_and_job_come_back(envelope, job):
-    entry = decode(encode(envelope, job, "SEGMENT"))
-    assert entry == Entry(envelope, job, "SEGMENT", (RecipientState(),) * len(job.recipients))
+    entry = decode(encode(envelope, job, "SEGMENT", 4711))
+    states = (RecipientState(),) * len(job.recipients)
+    assert entry == Entry(envelope, job, "SEGMENT", 4711, states)
 
 
 def test_e2_a_torn_or_changed_envelope_is_no_entry():

@@ -46,5 +46,5 @@ def test_f3_a_changed_octet_ends_the_scan(written, at, change):
 
 @given(st.lists(st.tuples(st.text("q/.A", min_size=1), st.binary()), max_size=4))
 def test_a_closing_comes_back(files):
-    closing = Closing("ID", 12, 0xABC, tuple(files))
+    closing = Closing("ID", 12, 0xABC, -1, tuple(files))
     assert Closing.decode(closing.encode()) == closing
