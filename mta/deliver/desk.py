@@ -19,7 +19,7 @@ from random import random
 from mta.deliver.settling import Fate, fates, spare
 from mta.dsn.report import HEADER_LIMIT, Failure, header_of
 from mta.errors import SpoolError
-from mta.spool.layout import arrived
+from mta.spool.layout import arrived, body_path
 from mta.types import CHANNEL, DEFERRED, FAILED, Mailbox, Outcome, Reply
 from mta.values import TYPE_CHECKING, frozen
 
@@ -207,9 +207,9 @@ class Desk:
         """Tell whether the message went with this job, its last."""
         if flight.claim.entry.envelope.jobs == 1:
             return True
-        try:
-            os.close(flight.claim.open_body())
-        except SpoolError:
+        try:  # the count of the message's finished jobs goes with its last
+            os.close(self._spool.fs.open(f"{body_path(flight.name.id)}.done"))
+        except OSError:
             return True
         return False
 

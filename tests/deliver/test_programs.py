@@ -12,6 +12,7 @@ from mta.deliver.desk import Flight
 from mta.deliver.programs import ChannelProgram
 from mta.spool.entry import Envelope
 from mta.types import Outcome
+from mta.values import replace
 from tests.deliver.fakes import BODY, EPOCH, Log, Spool, channel
 
 HEAD = f"""#!{sys.executable} -S
@@ -75,9 +76,8 @@ class House:
         name = self.spool.add("a", EPOCH)
         claim = self.spool.claim(name)
         entry = claim.entry
-        claim.spool.jobs[name] = type(entry)(
-            Envelope(name.id, entry.envelope.reverse_path, len(BODY)), entry.job, "s", entry.states
-        )
+        envelope = Envelope(name.id, entry.envelope.reverse_path, len(BODY))
+        claim.spool.jobs[name] = replace(entry, envelope=envelope)
         body = claim.open_body()
         os.lseek(body, 0, os.SEEK_SET)
         tag = self.program.send(Flight(claim, claim.entry.pending, EPOCH, 0.0), body)
