@@ -68,7 +68,10 @@ def find_starter(path: str = "") -> Starter:
     home = os.path.expanduser("~")
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     state = os.environ.get("XDG_STATE_HOME") or os.path.join(home, ".local", "state")
-    login = pwd.getpwuid(os.geteuid()).pw_name
+    try:
+        login = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a container's user without an account
+        login = ""
     return Starter(
         path or os.path.join(config, "mta", "mta.yaml"),
         os.path.join(state, "mta"),

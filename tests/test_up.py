@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,7 @@ from mta import demo, up
 from mta.config import lint
 from mta.config.load import load_config
 from mta.errors import ConfigError
-from mta.starter import Starter, host_name, write
+from mta.starter import Starter, find_starter, host_name, write
 from mta.up import LONGEST, PATIENCE, SHORTEST, STEADY, Supervisor, commands, next_pause
 from tests.queued import YAML, new_config
 
@@ -148,6 +149,18 @@ def test_the_first_configuration_is_valid_and_serves_one_user(tmp_path: Path, us
     assert config.local.mailbox == str(tmp_path / "s t" / "mail" / "{user}")
     assert not [finding for finding in lint.check(config) if finding.severity == "error"]
     assert demo.local_address(config).endswith("@vm.localdomain")
+
+
+def test_a_user_without_account_or_with_an_odd_name_reads_postmasters_mail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr("pwd.getpwuid", {1000: SimpleNamespace(pw_name="alice")}.__getitem__)
+    assert find_starter().user == "alice"
+    monkeypatch.setattr("pwd.getpwuid", {1000: SimpleNamespace(pw_name="A. Liz")}.__getitem__)
+    assert find_starter().user == "postmaster"
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    assert find_starter().user == "postmaster"
 
 
 def test_nothing_that_exists_is_written_over(tmp_path: Path) -> None:

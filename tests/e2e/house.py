@@ -218,10 +218,12 @@ class Sink:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            if self._behaviour == "accept":
-                await self._session(reader, writer)
-        writer.close()
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                if self._behaviour == "accept":
+                    await self._session(reader, writer)
+        finally:
+            writer.close()
 
     async def _session(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         def say(text: str) -> None:
@@ -256,7 +258,7 @@ class Sink:
         def stop() -> None:
             for task in asyncio.all_tasks(self._loop):
                 task.cancel()
-            self._loop.call_soon(self._loop.stop)
+            self._loop.call_later(0.1, self._loop.stop)  # connections are closed until then
 
         self._loop.call_soon_threadsafe(stop)
         self._thread.join(5)
