@@ -14,7 +14,7 @@ __all__ = ["quote", "unquote"]
 
 
 def quote(text: str) -> str:
-    """Return ``text`` as one word."""
+    """Return ``text`` as one word; UnicodeEncodeError for a lone surrogate."""
     if not text:
         return "%"
     if text.isprintable() and " " not in text and "%" not in text:

@@ -21,6 +21,7 @@ import re
 from mta.errors import LocalProtocolError, RemoteProtocolError
 from mta.types import NULL_PATH, Host, Mailbox, Outcome, Recipient, Reply, ReversePath
 from mta.values import frozen
+from mta.words import quote, unquote
 
 __all__ = [
     "ALL",
@@ -48,7 +49,6 @@ __all__ = [
     "read_job",
     "read_outcome",
     "read_recipient",
-    "word",
 ]
 
 VERSION = 1
@@ -176,40 +176,30 @@ _HELLOS = {
 }
 
 _CONTROL = bytes(range(0x20)) + b"\x7f"
-_ESCAPES = {c: f"%{c:02X}" for c in (*range(0x21), 0x25, 0x7F)}
-_TEXT_ESCAPES = {c: e for c, e in _ESCAPES.items() if c != 0x20}
-_SPECIAL = re.compile("[\x00-\x20%\x7f]")
+_TEXT_ESCAPES = {c: f"%{c:02X}" for c in (*range(0x20), 0x25, 0x7F)}
 _TEXT_SPECIAL = re.compile("[\x00-\x1f%\x7f]")
 _PLAIN_LOCAL = re.compile(r"[a-zA-Z0-9_+=-]+(?:\.[a-zA-Z0-9_+=-]+)*")
-_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})?")
 _FLAGS = ("8bitmime", "smtputf8")
-
-
-def word(text: str) -> str:
-    """Return ``text`` as one word: percent-encoded where it must be, "%" if empty."""
-    if _SPECIAL.search(text) is None:
-        return text or "%"
-    return text.translate(_ESCAPES)
 
 
 def _text(text: str) -> str:
     return (text if _TEXT_SPECIAL.search(text) is None else text.translate(_TEXT_ESCAPES)) or "%"
 
 
-def _unword(octets: bytes) -> str:
-    """Return the text of a word, decoded; RemoteProtocolError if it is not one."""
-    if b"%" in octets:
-        octets = b"" if octets == b"%" else _ESCAPED.sub(_unescape, octets)
+def _word(text: str) -> str:
+    """Return ``text`` as one word; LocalProtocolError if UTF-8 cannot carry it."""
     try:
-        return octets.decode()
-    except UnicodeDecodeError:
-        raise RemoteProtocolError("a word is not UTF-8") from None
+        return quote(text)
+    except UnicodeEncodeError:
+        raise LocalProtocolError("a word of the channel protocol cannot be UTF-8") from None
 
 
-def _unescape(match: re.Match[bytes]) -> bytes:
-    if match[1] is None:
-        raise RemoteProtocolError('"%" is not followed by two hexadecimal digits')
-    return bytes((int(match[1], 16),))
+def _unword(octets: bytes) -> str:
+    """Return the text of a word; RemoteProtocolError if it is not one."""
+    try:
+        return unquote(octets.decode())
+    except ValueError as error:
+        raise RemoteProtocolError(str(error)) from None
 
 
 def _mailbox(mailbox: ReversePath | None) -> str:
@@ -217,8 +207,8 @@ def _mailbox(mailbox: ReversePath | None) -> str:
     if type(mailbox) is not Mailbox:
         return "%"
     if _PLAIN_LOCAL.fullmatch(mailbox.local) is None:
-        return word(str(mailbox))
-    return word(f"{mailbox.local}@{mailbox.domain}")
+        return _word(str(mailbox))
+    return _word(f"{mailbox.local}@{mailbox.domain}")
 
 
 def decode_mailbox(text: str) -> Mailbox:
@@ -235,10 +225,7 @@ def decode_mailbox(text: str) -> Mailbox:
 
 def _line(text: str) -> bytes:
     """Return ``text`` as a line; LocalProtocolError if it cannot be one."""
-    try:
-        line = text.encode() + b"\n"
-    except UnicodeEncodeError:
-        raise LocalProtocolError("a word of the channel protocol cannot be UTF-8") from None
+    line = text.encode() + b"\n"
     if len(line) > LINE_LIMIT:
         raise LocalProtocolError(f"a line of {len(line)} octets; a channel program takes 8192")
     return line
@@ -247,8 +234,8 @@ def _line(text: str) -> bytes:
 def encode_opening(opening: Opening) -> bytes:
     """Return deliver's greeting: hello, the options, go."""
     names = (opening.channel, opening.queue, opening.hostname)
-    lines = [_line(f"hello {VERSION} " + " ".join([word(name) for name in names]))]
-    lines += [_line(f"option {word(name)} {word(value)}") for name, value in opening.options]
+    lines = [_line(f"hello {VERSION} " + " ".join([_word(name) for name in names]))]
+    lines += [_line(f"option {_word(name)} {_word(value)}") for name, value in opening.options]
     return b"".join([*lines, b"go\n"])
 
 
@@ -265,12 +252,14 @@ def encode_dispatch(dispatch: Dispatch, body: str = FD) -> bytes:
     )
     lines = [
         _line(
-            f"job {tag} {word(dispatch.id)} {_mailbox(dispatch.reverse_path)} {dispatch.size} "
-            f"{dispatch.arrived!r} {word(dispatch.host)} {word(dispatch.next_hop)} {flags or '-'}"
+            f"job {tag} {_word(dispatch.id)} {_mailbox(dispatch.reverse_path)} {dispatch.size} "
+            f"{dispatch.arrived!r} {_word(dispatch.host)} {_word(dispatch.next_hop)} {flags or '-'}"
         )
     ]
     lines += [
-        _line(f"rcpt {tag} {r.index} {_mailbox(r.mailbox)} {word(r.action)} {_mailbox(r.original)}")
+        _line(
+            f"rcpt {tag} {r.index} {_mailbox(r.mailbox)} {_word(r.action)} {_mailbox(r.original)}"
+        )
         for r in dispatch.recipients
     ]
     lines.append(b"send %d\n" % tag)
@@ -288,7 +277,7 @@ def encode_outcome(tag: int, index: int | None, outcome: Outcome, relay: str = "
     reply = outcome.reply
     return _line(
         f"outcome {tag} {'*' if index is None else index} {reply.code} {reply.status} "
-        f"{outcome.scope} {word(relay[:255])} {_text(_clean(reply.text))}"
+        f"{outcome.scope} {_word(relay[:255])} {_text(_clean(reply.text))}"
     )
 
 

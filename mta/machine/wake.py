@@ -161,7 +161,10 @@ def _datagrams(names: list[str] | None) -> tuple[list[bytes], list[int]]:
     """Return ``names`` as datagrams, and how many names each holds."""
     if names is None:
         return [EVERYTHING], [0]
-    datagrams, counts, lines, octets = [], [], [], 0
+    datagrams: list[bytes] = []
+    counts: list[int] = []
+    lines: list[bytes] = []
+    octets = 0
     for name in names:
         line = name.encode("utf-8", "surrogateescape")
         if octets + len(line) + 1 > DATAGRAM:

@@ -20,11 +20,11 @@ from mta.channel.records import (
     read_job,
     read_outcome,
     read_recipient,
-    word,
 )
 from mta.errors import LocalProtocolError, RemoteProtocolError
 from mta.types import NULL_PATH, Mailbox, Outcome, Recipient, Reply
 from mta.values import replace
+from mta.words import quote
 from tests.channel import worlds
 
 OK = Outcome(Reply(250, "2.0.0", "ok"))
@@ -128,7 +128,7 @@ def test_what_is_no_record_is_named(line: bytes, reason: str) -> None:
     [("", "%"), ("a b", "a%20b"), ("100%", "100%25"), ("a\r\nb", "a%0D%0Ab"), ("é", "é")],
 )
 def test_words(text: str, encoded: str) -> None:
-    assert word(text) == encoded
+    assert quote(text) == encoded
 
 
 @pytest.mark.parametrize("octets", [b"%", b"%zz", b"a%2", b"\xff"])
