@@ -73,9 +73,8 @@ class Daemon:
         self._lanes: list[Lane] = []
         self._programs: list[ChannelProgram] = []
         self._desks: list[Desk] = []
-        left: dict[str, int] = {}
         for channel in channels:
-            desk = Desk(channel, spool, log, self._returns, clock, watch=watch, left=left)
+            desk = Desk(channel, spool, log, self._returns, clock, watch=watch)
             lane = Lane(channel, spool, log, desk, clock, rules=rules)
             told = options(config, channel)
             program = ChannelProgram(channel, config.hostname, told, lane, log, nudge=self._nudge)

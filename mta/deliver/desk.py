@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RETRY_WAIT", "Desk", "Flight", "Return", "our_trouble"]
 
-COUNTED = 10_000  # messages of several jobs whose finished jobs are counted
 RETRY_WAIT = 60.0  # until a job is tried again whose trouble was our own
 
 
@@ -106,19 +105,14 @@ class Desk:
         clock: Clock,
         *,
         watch: Callable[[str], None] | None = None,
-        left: dict[str, int] | None = None,
     ) -> None:
-        """``watch`` is told a line for each recipient (deliver -w).
-
-        ``left`` counts the jobs that messages still have, for all desks of a process.
-        """
+        """``watch`` is told a line for each recipient (deliver -w)."""
         self._channel = channel
         self._spool = spool
         self._log = log
         self._returns = returns
         self._clock = clock
         self._watch = watch
-        self._left = {} if left is None else left
         self._stuck: list[Callable[[], None]] = []
 
     def settle(self, flight: Flight, landed: Callable[[Flight, float], None]) -> None:
@@ -203,26 +197,11 @@ class Desk:
             self._stuck.append(lambda: self._write(flight, made, told, landed))
             return
         self._tell(flight, made)
-        if finished and self._gone(flight):
+        if finished and flight.claim.message_gone:
             self._log.removed(flight.name.id)
         flight.claim.release()
         times = [f.settlement.retry_at for f in made if f.settlement.state == DEFERRED]
         landed(flight, min(times, default=0.0))
-
-    def _gone(self, flight: Flight) -> bool:
-        """Tell whether the message went with this job, its last, as far as this deliver saw.
-
-        Where several delivers share a message's jobs, none may have seen all.
-        """
-        envelope = flight.claim.entry.envelope
-        if envelope.jobs == 1:
-            return True
-        if envelope.id not in self._left and len(self._left) >= COUNTED:
-            del self._left[next(iter(self._left))]
-        left = self._left[envelope.id] = self._left.get(envelope.id, envelope.jobs) - 1
-        if not left:
-            del self._left[envelope.id]
-        return not left
 
     def _tell(self, flight: Flight, made: list[Fate]) -> None:
         name, job = flight.name, flight.claim.entry.job

@@ -122,6 +122,7 @@ class Intake:
         self._on_message = on_message
         self._followed: dict[str, _Followed] = {}
         self._surveyed = False
+        self._named = False  # whether this step has synced the names in journal/
         self._maker = Maker(spool, trusting=spool.ready)
 
     def told(self, synced: Synced) -> None:
@@ -139,6 +140,7 @@ class Intake:
         wake-up named, and writers that are gone.  SpoolError if the disk fails:
         what was not taken in is taken in by a later step.
         """
+        self._named = False
         try:
             if survey:
                 self._survey()
@@ -188,7 +190,9 @@ class Intake:
             # No wake-up spoke of these octets: their writer may have died before
             # its sync.  What is delivered must first have been accepted.
             self._fs.sync(followed.fd)
-            self._fs.sync_directory("journal")
+            if not self._named:
+                self._fs.sync_directory("journal")
+                self._named = True
             followed.told = size
         return self._read(followed, min(size, followed.told))
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from mta.spool.fs import Fs
     from mta.spool.layout import JobName
 
 __all__ = ["Finished", "Marks", "mark_line", "read_marks"]
 
+ENDING = 100  # jobs whose removal waits for a sync; beyond, whoever settles waits itself
 OPEN_MARKS = 64  # descriptors of done files kept; one-shot submits have a segment each
 
 if TYPE_CHECKING:
@@ -50,6 +51,40 @@ def read_marks(data: bytes) -> Finished:
             assert known is not None
             known.update(int(i) for i in indexes.split(",") if i.isdecimal())
     return finished
+
+
+class Ending:
+    """Jobs after their checkpoint that are finished, but for a sync and the removal.
+
+    add() belongs to one thread; sync() may run in another, one at a time.
+    """
+
+    def __init__(self, fs: Fs, remove: Callable[[JobName], None]) -> None:
+        """Sync below ``fs``; ``remove`` removes a job's file and body."""
+        self._fs = fs
+        self._remove = remove
+        self._jobs: list[tuple[int, JobName]] = []
+
+    @property
+    def waiting(self) -> bool:
+        """Whether sync() has anything to do."""
+        return bool(self._jobs)
+
+    def add(self, fd: int, name: JobName) -> bool:
+        """Take over a job's locked descriptor, unless too many wait already."""
+        if len(self._jobs) >= ENDING:
+            return False
+        self._jobs.append((fd, name))
+        return True
+
+    def sync(self) -> None:
+        """Sync each file, then remove it, then give its lock away."""
+        while self._jobs:
+            fd, name = self._jobs[0]
+            self._fs.sync(fd)
+            self._remove(name)
+            self._fs.close(fd)
+            del self._jobs[0]
 
 
 class Marks:

@@ -20,6 +20,8 @@ Invariants, each a property in tests/spool/test_spool_machine.py
 
 from __future__ import annotations
 
+import time
+
 from mta.errors import SpoolError
 from mta.spool import layout
 from mta.spool.entry import Entry, Settlement, decode, encode_lines
@@ -27,7 +29,7 @@ from mta.spool.frames import HEAD_OCTETS, read_frame
 from mta.spool.fs import Fs
 from mta.spool.journal import Writer
 from mta.spool.layout import JobName
-from mta.spool.marks import Marks, mark_line
+from mta.spool.marks import Ending, Marks, mark_line
 from mta.types import FAILED, FINAL
 from mta.values import TYPE_CHECKING
 
@@ -48,6 +50,7 @@ class Claim:
         """Hold the locked descriptor ``fd``; ``torn`` if the file's last line has no end."""
         self.name = name
         self.entry = entry
+        self.message_gone = False  # whether settle() finished the message's last job
         self._spool = spool
         self._fd = fd
         self._torn = torn
@@ -85,14 +88,32 @@ class Claim:
             if not (finished and marked):
                 self._append(settlements)
             if final and not marked:
-                self._spool.fs.sync(self._fd)  # after its checkpoint the file alone counts
-            if finished:
-                self._spool.remove(self.name, self.entry.envelope.jobs)
+                self._settle_file(finished)  # after its checkpoint the file alone counts
+            elif finished:
+                self._remove()
             if marked:
                 self._spool.marks.note(segment, self.name)
         except OSError as error:
             raise SpoolError(f"cannot settle {self.name.path}: {error.strerror}") from error
         return finished
+
+    def _settle_file(self, finished: bool) -> None:
+        """Make the file's last lines durable, and only then remove a finished job.
+
+        A message's only job leaves both to the next sync_marks(), with its lock:
+        the caller need not wait for the disk.
+        """
+        alone = finished and self.entry.envelope.jobs == 1
+        if alone and self._spool.ending.add(self._fd, self.name):
+            self._fd = -1
+            self.message_gone = True
+            return
+        self._spool.fs.sync(self._fd)
+        if finished:
+            self._remove()
+
+    def _remove(self) -> None:
+        self.message_gone = self._spool.remove(self.name, self.entry.envelope.jobs)
 
     def _append(self, settlements: Sequence[Settlement]) -> None:
         attempts = 1 + max(state.attempts for state in self.entry.states)
@@ -114,6 +135,7 @@ class Spool:
         """Use Spool.open(); this is for tests with a disk of their own."""
         self.fs = fs
         self.marks = Marks(fs)
+        self.ending = Ending(fs, self._end)
         self._ready = False
 
     @classmethod
@@ -247,19 +269,22 @@ class Spool:
             return None
         return Claim(self, fd, name, entry, torn=not data.endswith(b"\n"))
 
-    def remove(self, name: JobName, jobs: int) -> None:
-        """Remove a finished job's file, under its lock; with the last of ``jobs``, the body."""
-        self.fs.unlink(name.path)
-        self.drop_body(name, jobs)
+    def remove(self, name: JobName, jobs: int) -> bool:
+        """Remove a finished job's file, under its lock; with the last of ``jobs``, the body.
 
-    def drop_body(self, name: JobName, jobs: int) -> None:
-        """Note that a job of a message with ``jobs`` has finished; after the last, no body."""
+        Return whether it was the last.
+        """
+        self.fs.unlink(name.path)
         body = layout.body_path(name.id)
         if jobs > 1 and not self._last_of(name, body + ".done", jobs):
-            return
+            return False
         self.fs.unlink(body)
         if jobs > 1:
             self.fs.unlink(body + ".done")
+        return True
+
+    def _end(self, name: JobName) -> None:
+        self.remove(name, 1)
 
     def _last_of(self, name: JobName, path: str, jobs: int) -> bool:
         """Append our number to the message's finished jobs; tell whether all are there.
@@ -291,11 +316,19 @@ class Spool:
     @property
     def unsynced(self) -> bool:
         """Whether something was settled that a power cut could still undo."""
-        return self.marks.unsynced
+        return self.marks.unsynced or self.ending.waiting
 
     def sync_marks(self) -> None:
-        """Make what was settled durable; call it within ``settle_sync`` (0.1 s) of a settle."""
-        self.marks.sync()
+        """Make what was settled durable; call it within ``settle_sync`` (0.1 s) of a settle.
+
+        It may run in another thread than the rest, one call at a time.  SpoolError
+        if the disk fails: then a power cut may bring back what was settled.
+        """
+        try:
+            self.marks.sync()
+            self.ending.sync()
+        except OSError as error:
+            raise SpoolError(f"cannot sync what was settled: {error.strerror}") from error
 
     def keep(self, claim: Claim, why: str) -> str:
         """Copy a claimed message to bad/, synced, for a person; return its path in the spool."""
@@ -337,6 +370,11 @@ def _prepare(fs: Fs, root: str) -> None:
         return
     try:
         version = fs.read(fd, 100, 0)
+        for _ in range(200):
+            if version.endswith(b"\n"):
+                break
+            time.sleep(0.01)  # another process makes the spool at this moment
+            version = fs.read(fd, 100, 0)
     finally:
         fs.close(fd)
     if version != layout.VERSION.encode():
@@ -351,7 +389,7 @@ def _make(fs: Fs, root: str) -> None:
     import os  # late: this happens once in the life of a spool
 
     os.makedirs(root, mode=0o700, exist_ok=True)
-    strange = [n for n in fs.list("") if n not in (*LAYOUT, "intake.lock") and n[0] != "."]
+    strange = [n for n in fs.list("") if n not in (*LAYOUT, "version") and n[0] != "."]
     if strange:
         raise SpoolError(f"{root} is not empty, and is no spool: it holds {sorted(strange)[0]!r}")
     for directory in LAYOUT:

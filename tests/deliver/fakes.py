@@ -53,6 +53,7 @@ class Log:
 class Claim:
     def __init__(self, spool, name):
         self.spool, self.name = spool, name
+        self.message_gone = False
 
     @property
     def entry(self):
@@ -84,6 +85,7 @@ class Claim:
         if entry.pending:
             return False
         self.spool.finished[self.name] = self.spool.jobs[self.name]
+        self.message_gone = entry.envelope.jobs == 1
         return True
 
     def release(self):

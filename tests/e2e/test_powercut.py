@@ -113,7 +113,7 @@ def test_nothing_accepted_is_lost_in_power_cuts(medium, capsys):
     again = accepted = 0
     for boot in range(cuts):
         said, late = work_until_the_cut(medium, boot, dice.uniform(0.01, 0.4))
-        unsynced = {rest[0] for word, *rest in late if word == "settled"}
+        unsynced: set[str] = set()
         gone: set[str] = set()
         for word, *rest in said:
             if word == "accepted":
@@ -123,7 +123,8 @@ def test_nothing_accepted_is_lost_in_power_cuts(medium, capsys):
                 unsynced.add(rest[0])
             elif word == "synced":
                 gone |= unsynced
-                unsynced = {rest[0] for word, *rest in late if word == "settled"}
+                unsynced = set()
+        unsynced |= {rest[0] for word, *rest in late if word == "settled"}
         medium.detach()
         medium.attach()
         spool = open_spool(f"{medium.mount}/spool", boot + 1)

@@ -317,6 +317,7 @@ class SpoolMachine(RuleBasedStateMachine):
         names = [name for names in self.spool["d1"].names("smtp") for name in names]
         for name in names:
             self._attempt("d1", name, [DELIVERED] * 9, [])
+        self.spool["d1"].sync_marks()
 
 
 @pytest.fixture(autouse=True)
