@@ -19,6 +19,7 @@ Invariants, each a property in tests/channels/test_local.py
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -207,6 +208,13 @@ def _writer(place: Place, user: User) -> Account | None:
     return Account(str(uid), uid, gid, (gid,), "/", "") if uid != 0 else None
 
 
+def _make_root(template: str) -> None:
+    """Make the directory before {user} if only it is missing: above it may be an unmounted disk."""
+    root = template.partition("{user}")[0].rpartition("/")[0]
+    with contextlib.suppress(OSError):  # each delivery will say what is wrong
+        os.mkdir(root, 0o755)
+
+
 def open_program(opening: Opening) -> Service:
     """Return the service that ``opening`` asks for; ConfigError if its options are wrong."""
     kind, mailbox = opening.option("mailbox_kind", "maildir"), opening.option("mailbox")
@@ -214,6 +222,7 @@ def open_program(opening: Opening) -> Service:
         raise ConfigError(f"channel {opening.channel}: mailbox_kind is maildir or mbox")
     if not mailbox.startswith("/") or "{user}" not in mailbox:
         raise ConfigError(f"channel {opening.channel}: mailbox is no absolute path with {{user}}")
+    _make_root(mailbox)
     try:
         timeout = float(opening.option("timeout") or TIMEOUT) or TIMEOUT
     except ValueError:

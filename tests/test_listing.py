@@ -50,7 +50,7 @@ def test_wanted_filters_by_queue_host_and_state(spool: Spool) -> None:
     defer(spool, far, 100.0, 200.0)
 
     def ids(**wanted: object) -> list[str]:
-        found = listing.jobs(spool, Wanted(**wanted))  # type: ignore[arg-type]
+        found = listing.jobs(spool, Wanted(**wanted))
         return [entry.envelope.id for entry in found]
 
     assert ids() == [here, far]

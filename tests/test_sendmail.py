@@ -30,7 +30,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def call(capfd, monkeypatch, site):  # type: ignore[no-untyped-def]
+def call(capfd, monkeypatch, site):
     def run(*arguments: str, message: bytes = MESSAGE) -> tuple[int, str, str]:
         monkeypatch.setattr(sendmail, "read_input", lambda fd: iter([message]))
         status = submit.guarded("sendmail", lambda: sendmail.run(arguments))
@@ -39,23 +39,23 @@ def call(capfd, monkeypatch, site):  # type: ignore[no-untyped-def]
     return run
 
 
-def test_a_lone_dot_ends_the_message(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_lone_dot_ends_the_message(call, site: Path) -> None:
     assert call("alice") == (0, "", "")
     assert one(site)[1].endswith(b"\r\n\r\nbefore\r\n")
 
 
 @pytest.mark.parametrize("option", ["-i", "-oi", "-ti", "-bm -i", "-i --"])
-def test_unless_told_otherwise(call, site: Path, option: str) -> None:  # type: ignore[no-untyped-def]
+def test_unless_told_otherwise(call, site: Path, option: str) -> None:
     assert call(*option.split(" "), "alice")[0] == 0
     assert one(site)[1].endswith(b"\r\n\r\nbefore\r\n.\r\nafter\r\n")
 
 
-def test_the_command_line_of_git_send_email(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_command_line_of_git_send_email(call, site: Path) -> None:
     assert call("-i", "alice", "bob", message=b"From: c\nTo: x\n\n.\n") == (0, "", "")
     assert recipients(one(site)[0]) == ["alice@example.test", "bob@example.test"]
 
 
-def test_the_command_line_of_cron_and_php(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_command_line_of_cron_and_php(call, site: Path) -> None:
     assert call("-FCronDaemon", "-i", "-odi", "-oem", "-oi", "-t", "-f", "bob") == (0, "", "")
     entry, body = one(site)
     assert str(entry.envelope.reverse_path) == "bob@example.test"
@@ -64,12 +64,12 @@ def test_the_command_line_of_cron_and_php(call, site: Path) -> None:  # type: ig
 
 @pytest.mark.parametrize("option", ["-f", "-r"])
 @pytest.mark.parametrize("path", ["", "<>"])
-def test_the_null_path(call, site: Path, option: str, path: str) -> None:  # type: ignore[no-untyped-def]
+def test_the_null_path(call, site: Path, option: str, path: str) -> None:
     assert call(option, path, "alice")[0] == 0
     assert str(one(site)[0].envelope.reverse_path) == ""
 
 
-def test_gateway_and_verbose(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_gateway_and_verbose(call, site: Path) -> None:
     _, out, _ = call("-G", "-v", "alice")
     assert out.startswith("Submitted & queued (")
     assert b"Message-ID" not in one(site)[1]
@@ -80,7 +80,7 @@ VALUES = {"b": "m", "B": "8BITMIME", "N": "never", "R": "full", "f": "bob", "r":
 
 
 @pytest.mark.parametrize("letter", string.ascii_letters + string.digits)
-def test_every_option_letter_injected(call, site: Path, letter: str) -> None:  # type: ignore[no-untyped-def]
+def test_every_option_letter_injected(call, site: Path, letter: str) -> None:
     """No letter makes, changes or reads a file that its value names; unknown ones are refused."""
     target = Path("named").absolute()
     for arguments in (
@@ -100,7 +100,7 @@ def test_every_option_letter_injected(call, site: Path, letter: str) -> None:  #
 
 
 @pytest.mark.parametrize("letter", sorted(set(SHORT) - set("CIbqv")))
-def test_every_harmless_letter_submits(call, site: Path, letter: str) -> None:  # type: ignore[no-untyped-def]
+def test_every_harmless_letter_submits(call, site: Path, letter: str) -> None:
     value = [VALUES.get(letter, "x")] if SHORT[letter] == VALUE else []
     assert call(f"-{letter}", *value, "alice") == (0, "", "")
     assert recipients(one(site)[0]) == ["alice@example.test"]
@@ -118,7 +118,7 @@ def test_every_harmless_letter_submits(call, site: Path, letter: str) -> None:  
         ["--config"],
     ],
 )
-def test_the_configuration_is_named_first_or_not_at_all(  # type: ignore[no-untyped-def]
+def test_the_configuration_is_named_first_or_not_at_all(
     call, site: Path, arguments: list[str]
 ) -> None:
     Path("evil.yaml").write_text("secret: [")
@@ -129,7 +129,7 @@ def test_the_configuration_is_named_first_or_not_at_all(  # type: ignore[no-unty
 
 
 @pytest.mark.parametrize("option", ["-C", "--config"])
-def test_the_configuration_named_first(  # type: ignore[no-untyped-def]
+def test_the_configuration_named_first(
     call, site: Path, monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
     monkeypatch.setenv("MTA_CONFIG", "/nonexistent")
@@ -138,7 +138,7 @@ def test_the_configuration_named_first(  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("recipient", ["-X/tmp/x", "-bd", "-C/etc/passwd", "--help", "-oQ/tmp"])
-def test_recipients_that_look_like_options(call, site: Path, recipient: str) -> None:  # type: ignore[no-untyped-def]
+def test_recipients_that_look_like_options(call, site: Path, recipient: str) -> None:
     for arguments in (["--", recipient], ["alice", recipient]):
         status, out, err = call(*arguments)
         assert (status, out) == (67, "") or status == 65
@@ -148,13 +148,13 @@ def test_recipients_that_look_like_options(call, site: Path, recipient: str) -> 
 @pytest.mark.parametrize(
     "recipient", ["|/bin/sh", "/tmp/x", ":include:/etc/passwd", '"|sh"@example.test']
 )
-def test_programs_and_files_are_never_addresses(call, site: Path, recipient: str) -> None:  # type: ignore[no-untyped-def]
+def test_programs_and_files_are_never_addresses(call, site: Path, recipient: str) -> None:
     assert call("--", recipient)[0] in (65, 67)
     assert queued(site) == []
 
 
 @pytest.mark.parametrize("mode", [*(m for m in MODES if MODES[m]), "a", "z", "h", "H", "", "pp"])
-def test_modes_that_are_refused(call, site: Path, mode: str) -> None:  # type: ignore[no-untyped-def]
+def test_modes_that_are_refused(call, site: Path, mode: str) -> None:
     status, _, err = call(f"-b{mode}") if mode else call("-b", "alice")
     assert status == 64
     assert err.startswith("sendmail: -b")
@@ -166,13 +166,13 @@ def test_modes_that_are_refused(call, site: Path, mode: str) -> None:  # type: i
     [[], ["-i"], ["-BEBCDIC", "alice"], ["-Nnever,delay", "alice"], ["-Nsometimes", "alice"],
      ["-Rsome", "alice"], ["-Vä", "alice"], ["-q15m"], ["-qRfoo"], ["-qI../x"], ["-bv"]],
 )  # fmt: skip
-def test_wrong_command_lines(call, site: Path, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_wrong_command_lines(call, site: Path, arguments: list[str]) -> None:
     status, out, err = call(*arguments)
     assert (status, out) == (64, "")
     assert err.startswith("sendmail: ")
 
 
-def test_bv_tells_the_way(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_bv_tells_the_way(call, site: Path) -> None:
     status, out, _ = call("-bv", "everyone", "x@remote.test")
     assert status == 0
     assert out.split("\n") == [
@@ -188,7 +188,7 @@ def test_bv_tells_the_way(call, site: Path) -> None:  # type: ignore[no-untyped-
 
 
 @pytest.mark.parametrize("option", ["-bi", "-I"])
-def test_newaliases(call, site: Path, option: str) -> None:  # type: ignore[no-untyped-def]
+def test_newaliases(call, site: Path, option: str) -> None:
     status, out, _ = call(option)
     assert status == 0
     assert out == f"{site}/aliases: 1 aliases, longest 8 bytes, 8 bytes total\n"

@@ -49,11 +49,11 @@ def run(
 
 
 @pytest.fixture
-def call(capfd, monkeypatch, site):  # type: ignore[no-untyped-def]
+def call(capfd, monkeypatch, site):
     return lambda arguments, *message: run(capfd, monkeypatch, arguments, *message)
 
 
-def test_silent_on_success(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_silent_on_success(call, site: Path) -> None:
     said = call(["alice@example.test"])
     assert (said.status, said.out, said.err) == (0, "", "")
     entry, body = one(site)
@@ -77,7 +77,7 @@ def test_silent_on_success(call, site: Path) -> None:  # type: ignore[no-untyped
     ]
 
 
-def test_bad_addresses_are_named_and_the_good_ones_go(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_bad_addresses_are_named_and_the_good_ones_go(call, site: Path) -> None:
     said = call(["alice", "nobody", "b b@x", "bob@example.test", "c@unheard.test"])
     assert said.status == 67
     named = said.err.split("\n")
@@ -104,7 +104,7 @@ def test_bad_addresses_are_named_and_the_good_ones_go(call, site: Path) -> None:
         (["--config", "/nonexistent/mta.yaml", "alice"], 78),
     ],
 )
-def test_exit_statuses_when_nothing_is_queued(  # type: ignore[no-untyped-def]
+def test_exit_statuses_when_nothing_is_queued(
     call, site: Path, arguments: list[str], status: int
 ) -> None:
     said = call(arguments)
@@ -116,18 +116,18 @@ def test_exit_statuses_when_nothing_is_queued(  # type: ignore[no-untyped-def]
         assert queued(site) == []
 
 
-def test_addresses_on_the_terminal_hold_no_control_characters(call) -> None:  # type: ignore[no-untyped-def]
+def test_addresses_on_the_terminal_hold_no_control_characters(call) -> None:
     said = call(["evil\x1b[2J@example.test"])
     assert said.status == 65
     assert said.err.rstrip("\n").isprintable()
 
 
-def test_options_end_at_the_first_recipient(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_options_end_at_the_first_recipient(call, site: Path) -> None:
     assert call(["alice", "-v"]).status != 0
     assert call(["--", "-v@example.test"]).err.startswith("submit: <-v@example.test>: 550 5.1.1")
 
 
-def test_reverse_path_name_and_verbose(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_reverse_path_name_and_verbose(call, site: Path) -> None:
     said = call(["-v", "-f", "<>", "-FAlice A.", "alice"])
     entry, body = one(site)
     assert said.out == f"Submitted & queued ({entry.envelope.id})\n"
@@ -136,7 +136,7 @@ def test_reverse_path_name_and_verbose(call, site: Path) -> None:  # type: ignor
     assert f'\r\nFrom: "Alice A." <{login}@example.test>\r\n'.encode() in body
 
 
-def test_recipients_from_the_header(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_recipients_from_the_header(call, site: Path) -> None:
     message = (
         b"To: Alice <alice@example.test>, nobody\n"
         b"Bcc: bob@example.test,\n carol\nCc: (none)\n\nhi\n"
@@ -151,22 +151,22 @@ def test_recipients_from_the_header(call, site: Path) -> None:  # type: ignore[n
     assert b"To: Alice <alice@example.test>, nobody\r\nCc: (none)\r\n" in body
 
 
-def test_recipients_of_both_kinds_are_one_list(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_recipients_of_both_kinds_are_one_list(call, site: Path) -> None:
     assert call(["-t", "bob"], b"To: alice, bob\n\n").status == 0
     assert recipients(one(site)[0]) == ["bob@example.test", "alice@example.test"]
 
 
-def test_a_header_without_recipients(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_header_without_recipients(call, site: Path) -> None:
     said = call(["-t"], b"Subject: x\n\n")
     assert (said.status, said.err) == (64, "submit: 554 5.5.1 no valid recipients\n")
 
 
-def test_bcc_stays_without_t(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_bcc_stays_without_t(call, site: Path) -> None:
     call(["alice"], b"Bcc: bob\n\n")
     assert b"Bcc: bob\r\n" in one(site)[1]
 
 
-def test_json(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_json(call, site: Path) -> None:
     said = call(["--json", "alice", "nobody"])
     answer = json.loads(said.out)
     assert (said.status, said.err, answer["error"]) == (67, "", None)
@@ -178,7 +178,7 @@ def test_json(call, site: Path) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"]])
-def test_help_and_version_need_no_configuration(call, monkeypatch, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
+def test_help_and_version_need_no_configuration(call, monkeypatch, arguments: list[str]) -> None:
     monkeypatch.setenv("MTA_CONFIG", "/nonexistent")
     said = call(arguments)
     assert said.status == 0
@@ -194,7 +194,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_messages_that_are_refused(call, site: Path, kind: str) -> None:  # type: ignore[no-untyped-def]
+def test_messages_that_are_refused(call, site: Path, kind: str) -> None:
     message, status, text = REFUSED[kind]
     write_site(site, size="100KiB" if kind == "size" else "10MiB")
     said = call(["alice"], message)
@@ -203,7 +203,7 @@ def test_messages_that_are_refused(call, site: Path, kind: str) -> None:  # type
     assert queued(site) == []
 
 
-def test_too_many_recipients(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_too_many_recipients(call, site: Path) -> None:
     write_site(site, recipients=2)
     assert call(["alice", "bob", "carol"]).status == 75
     said = call(["-t"], b"To: a, b, c\n\n")
@@ -211,7 +211,7 @@ def test_too_many_recipients(call, site: Path) -> None:  # type: ignore[no-untyp
     assert queued(site) == []
 
 
-def test_a_spool_that_cannot_be_used(call, site: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_spool_that_cannot_be_used(call, site: Path) -> None:
     (site / "spool").write_text("a file in the way")
     said = call(["alice"])
     assert said.status == 75
@@ -257,7 +257,7 @@ def test_the_caller_is_not_who_the_environment_says(monkeypatch: pytest.MonkeyPa
 
 
 def submission(door: Door, submitted: bool = True, path: object = ALICE) -> Submission:
-    terms = Terms(path, WHO, submitted=submitted)  # type: ignore[arg-type]
+    terms = Terms(path, WHO, submitted=submitted)
     return Submission(door, terms, [door.verify("alice")])
 
 

@@ -9,6 +9,7 @@ group     many commits, one sync
 making    record -> body and job files, once or again
 intake    follows the journal; checkpoint; recovery is the same loop
 marks     finished work, noted
+founding  a new spool is laid out
 spool     the queue's side: names, claim, settle, remove
 cleaning  bodies that no job needs any more
 """

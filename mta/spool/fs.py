@@ -24,6 +24,10 @@ class Fs:
         """Work below ``root``, which need not exist yet."""
         self._root = root + "/"
 
+    def make_root(self) -> None:
+        """Make the spool's own directory, and those above it."""
+        os.makedirs(self._root, mode=DIRECTORY_MODE, exist_ok=True)
+
     def create(self, path: str) -> int:
         """Make a file that must not exist yet; return a descriptor that appends to it."""
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW

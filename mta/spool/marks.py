@@ -140,6 +140,12 @@ class Marks:
             if fd >= 0:
                 self._fs.close(fd)
 
+    def close(self) -> None:
+        """Give all descriptors away."""
+        for fd in self._open.values():
+            self._fs.close(fd)
+        self._open = {}
+
     @property
     def unsynced(self) -> bool:
         """Whether sync() has anything to do."""

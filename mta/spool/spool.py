@@ -20,11 +20,10 @@ Invariants, each a property in tests/spool/test_spool_machine.py
 
 from __future__ import annotations
 
-import time
-
 from mta.errors import SpoolError
 from mta.spool import layout
 from mta.spool.entry import Entry, Settlement, decode, encode_lines
+from mta.spool.founding import prepare
 from mta.spool.frames import HEAD_OCTETS, read_frame
 from mta.spool.fs import Fs
 from mta.spool.journal import Writer
@@ -40,7 +39,6 @@ __all__ = ["Claim", "Spool"]
 
 LISTED = 10_000  # names in one list of names(): what a sweep holds at a time
 JOB_LIMIT = 1 << 25  # octets of a job file that are read: more is no job file
-LAYOUT = ("journal", "done", "msg", "bad")
 
 
 class Claim:
@@ -146,7 +144,7 @@ class Spool:
         """
         fs = fs or Fs(root)
         try:
-            _prepare(fs, root)
+            prepare(fs, root)
         except OSError as error:
             raise SpoolError(f"cannot use the spool {root}: {error.strerror}") from error
         return cls(fs)
@@ -330,6 +328,11 @@ class Spool:
         except OSError as error:
             raise SpoolError(f"cannot sync what was settled: {error.strerror}") from error
 
+    def close(self) -> None:
+        """Sync what was settled, and give all descriptors away.  SpoolError as sync_marks()."""
+        self.sync_marks()
+        self.marks.close()
+
     def keep(self, claim: Claim, why: str) -> str:
         """Copy a claimed message to bad/, synced, for a person; return its path in the spool."""
         path = f"bad/{claim.name.key}"
@@ -359,49 +362,6 @@ class Spool:
             return self.fs.read(fd, JOB_LIMIT, 0)
         finally:
             self.fs.close(fd)
-
-
-def _prepare(fs: Fs, root: str) -> None:
-    """Check the version of a spool, or make a new one where there is none yet."""
-    try:
-        fd = fs.open("version")
-    except FileNotFoundError:
-        _make(fs, root)
-        return
-    try:
-        version = fs.read(fd, 100, 0)
-        for _ in range(200):
-            if version.endswith(b"\n"):
-                break
-            time.sleep(0.01)  # another process makes the spool at this moment
-            version = fs.read(fd, 100, 0)
-    finally:
-        fs.close(fd)
-    if version != layout.VERSION.encode():
-        said = version.split(b"\n")[0].decode("ascii", "replace")
-        raise SpoolError(
-            f"the spool {root} is of version {said!r}, and this program reads only "
-            f"{layout.VERSION.strip()!r}: empty it with the program that wrote it"
-        )
-
-
-def _make(fs: Fs, root: str) -> None:
-    import os  # late: this happens once in the life of a spool
-
-    os.makedirs(root, mode=0o700, exist_ok=True)
-    strange = [n for n in fs.list("") if n not in (*LAYOUT, "version") and n[0] != "."]
-    if strange:
-        raise SpoolError(f"{root} is not empty, and is no spool: it holds {sorted(strange)[0]!r}")
-    for directory in LAYOUT:
-        fs.mkdir(directory)
-    try:
-        fd = fs.create("version")
-    except FileExistsError:
-        return  # another process makes it at this moment
-    fs.write(fd, layout.VERSION.encode())
-    fs.sync(fd)
-    fs.close(fd)
-    fs.sync_directory("")
 
 
 def _parse(

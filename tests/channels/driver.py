@@ -59,7 +59,7 @@ class Program:
 
     def _until(self, enough: object) -> list[object]:
         events: list[object] = []
-        while not enough(events):  # type: ignore[operator]
+        while not enough(events):
             data = self.socket.recv(65536)
             if not data:
                 self.end.eof()

@@ -67,8 +67,14 @@ def test_k1_a_name_that_is_no_user_touches_nothing(mail: Path, name: str) -> Non
     assert list(mail.iterdir()) == []
 
 
-def test_k2_a_missing_mail_root_is_a_deferral(tmp_path: Path) -> None:
-    local = harness.Harness(mailbox=f"{tmp_path}/gone/{{user}}/", users=("alice",))
+def test_a_missing_mail_root_is_made(tmp_path: Path) -> None:
+    local = harness.Harness(mailbox=f"{tmp_path}/mail/{{user}}/", users=("alice",))
+    assert local.one(BODY, ALICE).reply.code == 250
+    assert len(list((tmp_path / "mail" / "alice" / "new").iterdir())) == 1
+
+
+def test_k2_a_mail_root_whose_disk_is_missing_is_a_deferral(tmp_path: Path) -> None:
+    local = harness.Harness(mailbox=f"{tmp_path}/gone/mail/{{user}}/", users=("alice",))
     outcome = local.one(BODY, ALICE)
     assert outcome.reply.transient
     assert "gone" in outcome.reply.text
@@ -261,7 +267,7 @@ class TestForward:
 class TestAsRoot:
     def test_k3_a_directory_of_another_is_written_by_its_owner(self, mail: Path) -> None:
         mail.chmod(0o755)
-        for parent in mail.parents[:3]:
+        for parent in mail.parents[:4]:
             parent.chmod(parent.stat().st_mode | 0o111)
         (mail / "alice").mkdir()
         os.chown(mail / "alice", 12345, 54321)

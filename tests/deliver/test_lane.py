@@ -109,7 +109,7 @@ def test_a2_a_dead_host_is_asked_once_for_each_ttl(jobs, ttls):
     assert len(house.log.of("dead_host")) == ttls
 
 
-def test_a2_the_jobs_of_a_dead_host_are_told_why_once():
+def test_a2_a5_the_jobs_of_a_dead_host_are_told_why_once():
     house = House()
     names = house.queue(*["down"] * 5)
     house.run(lambda host: DOWN)

@@ -57,7 +57,7 @@ class Feeder(threading.Thread):
                 while not self.over and self._one(process):
                     pass
             with contextlib.suppress(OSError):
-                process.stdin.close()  # type: ignore[union-attr]
+                process.stdin.close()
 
     def _one(self, process: subprocess.Popen[bytes]) -> bool:
         """Submit the next message; False if the program is gone."""

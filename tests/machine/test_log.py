@@ -41,7 +41,7 @@ def attempt(log: Log, state: str, outcome: Outcome, relay: str, **changes: objec
         "started": NOON - 0.31,
         "now": NOON,
     }
-    log.attempt(**{**fields, **changes}, state=state, outcome=outcome)  # type: ignore[arg-type]
+    log.attempt(**{**fields, **changes}, state=state, outcome=outcome)
 
 
 HEAD = '{"time":"2026-11-22T12:00:00.250Z","event":"EVENT","process":"deliver","pid":PID,'
@@ -212,7 +212,7 @@ def utc(monkeypatch: pytest.MonkeyPatch):
 
 def new_log(directory: Path, **options: object) -> Log:
     settings = {"hostname": "host", "clock": lambda: NOON, **options}
-    return Log(str(directory), ("postfix", "json"), "deliver", **settings)  # type: ignore[arg-type]
+    return Log(str(directory), ("postfix", "json"), "deliver", **settings)
 
 
 @pytest.mark.usefixtures("utc")

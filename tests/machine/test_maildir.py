@@ -51,7 +51,7 @@ def test_l1_file_and_directories_are_synced_in_order(
 
     def rename(*arguments: object, **options: object) -> None:
         calls.append("rename")
-        real_rename(*arguments, **options)  # type: ignore[arg-type]
+        real_rename(*arguments, **options)
 
     monkeypatch.setattr(maildir.os, "fsync", sync)
     monkeypatch.setattr(maildir.os, "rename", rename)

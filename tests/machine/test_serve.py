@@ -87,7 +87,7 @@ class Talk:
 
 
 def serving(talk: Talk, deliver: Callable[..., object] = echo, jobs: int = 10) -> None:
-    serve(lambda opening: Service(EACH, jobs, deliver), talk.theirs)  # type: ignore[arg-type]
+    serve(lambda opening: Service(EACH, jobs, deliver), talk.theirs)
 
 
 def texts(events: list[object]) -> list[str]:

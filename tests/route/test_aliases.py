@@ -84,7 +84,7 @@ def test_each_alias_is_expanded_once() -> None:
     class Counted(dict[str, tuple[str, ...]]):
         asked = 0
 
-        def get(self, key: str, default: object = None) -> object:  # type: ignore[override]
+        def get(self, key: str, default: object = None) -> object:
             self.asked += 1
             return super().get(key, default)
 

@@ -52,7 +52,7 @@ def router(
 
 
 def route(address: str, **options: object) -> Routed:
-    return router(**options).route(parse_mailbox(address, HERE))  # type: ignore[arg-type]
+    return router(**options).route(parse_mailbox(address, HERE))
 
 
 def reply(address: str) -> str:

@@ -62,7 +62,7 @@ def test_r15_bounds(ts: list[Target], path: ReversePath, most: dict[str, int]) -
     for job in jobs:
         groups.setdefault(shared(job), []).append(len(job.recipients))
     for key, sizes in groups.items():  # no job that a fuller one could have spared
-        assert all(size == most.get(key[1]) for size in sizes[:-1])  # type: ignore[index]
+        assert all(size == most.get(key[1]) for size in sizes[:-1])
 
 
 @given(many, paths, limits)

@@ -21,7 +21,7 @@ def test_there_are_enough_and_each_cites_its_section() -> None:
         assert dialogue.outcomes, dialogue.name
 
 
-def fits(dialogue: Dialogue, outcomes: list) -> None:  # type: ignore[type-arg]
+def fits(dialogue: Dialogue, outcomes: list) -> None:
     assert len(outcomes) == len(dialogue.outcomes)
     for expected, outcome in zip(dialogue.outcomes, outcomes, strict=True):
         assert expected.fits(outcome), f"{outcome} is not {expected}"
@@ -42,6 +42,6 @@ def test_c1_dialogue_split_once_at_every_octet(dialogue: Dialogue) -> None:
     longest = max((len(step.octets) for step in dialogue.steps), default=0)
     wholly = play(dialogue)
     for at in range(1, min(longest * 3, 200)):
-        played = play(dialogue, lambda octets, at=at: [octets[:at], octets[at:]])  # type: ignore[misc]
+        played = play(dialogue, lambda octets, at=at: [octets[:at], octets[at:]])
         assert played.outcomes == wholly.outcomes
         assert played.events == wholly.events

@@ -337,7 +337,7 @@ SpoolMachine.TestCase.settings = settings(
 
 
 @pytest.mark.usefixtures("_small_limits")
-class TestSpoolS0ToS10(SpoolMachine.TestCase):  # type: ignore[misc,name-defined]
+class TestSpoolS0ToS10(SpoolMachine.TestCase):
     pass
 
 
@@ -468,7 +468,7 @@ def test_s6_s7_only_the_holder_settles_and_a_failure_needs_its_dsn() -> None:
     assert claim is not None and two.claim(name) is None
     with pytest.raises(SpoolError, match="without its DSN"):
         claim.settle([Settlement(0, FAILED, 1.0, 0.0, REPLIES[FAILED])])
-    one.fs.kill()  # type: ignore[attr-defined]
+    one.fs.kill()
     assert two.claim(name) is not None, "the kernel drops a dead process's lock"
 
 

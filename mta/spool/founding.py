@@ -1,0 +1,57 @@
+"""Founding: a new spool is laid out, one of another version is refused."""
+
+from __future__ import annotations
+
+import time
+
+from mta.errors import SpoolError
+from mta.spool import layout
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mta.spool.fs import Fs
+
+__all__ = ["prepare"]
+
+LAYOUT = ("journal", "done", "msg", "bad")
+
+
+def prepare(fs: Fs, root: str) -> None:
+    """Check the version of a spool, or make a new one where there is none yet."""
+    try:
+        fd = fs.open("version")
+    except FileNotFoundError:
+        _make(fs, root)
+        return
+    try:
+        version = fs.read(fd, 100, 0)
+        for _ in range(200):
+            if version.endswith(b"\n"):
+                break
+            time.sleep(0.01)  # another process makes the spool at this moment
+            version = fs.read(fd, 100, 0)
+    finally:
+        fs.close(fd)
+    if version != layout.VERSION.encode():
+        said = version.split(b"\n")[0].decode("ascii", "replace")
+        raise SpoolError(
+            f"the spool {root} is of version {said!r}, and this program reads only "
+            f"{layout.VERSION.strip()!r}: empty it with the program that wrote it"
+        )
+
+
+def _make(fs: Fs, root: str) -> None:
+    fs.make_root()
+    strange = [n for n in fs.list("") if n not in (*LAYOUT, "version") and n[0] != "."]
+    if strange:
+        raise SpoolError(f"{root} is not empty, and is no spool: it holds {sorted(strange)[0]!r}")
+    for directory in LAYOUT:
+        fs.mkdir(directory)
+    try:
+        fd = fs.create("version")
+    except FileExistsError:
+        return  # another process makes it at this moment
+    fs.write(fd, layout.VERSION.encode())
+    fs.sync(fd)
+    fs.close(fd)
+    fs.sync_directory("")
