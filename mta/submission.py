@@ -96,6 +96,15 @@ class Submission:
         self._body = Normaliser()
         self._draft: Draft | None = None
 
+    @property
+    def left_out(self) -> list[str]:
+        """What aliases of good recipients name in vain, and why: their other members get it."""
+        return [
+            f"<{routed.mailbox}>: left out: {step.subject}: {step.detail}"
+            for routed in self._routed
+            for step in routed.left_out
+        ]
+
     def feed(self, octets: bytes) -> None:
         """Take more of the message.  RefusedError for header or size, SpoolError for the disk."""
         self._add(self._ends.feed(octets))

@@ -194,6 +194,9 @@ def one_shot(request: Request, octets: Iterator[bytes]) -> int:
         except RefusedError as e:
             error = e
         refused = refused + submission.refused
+        if not request.json:
+            for remark in submission.left_out:
+                report(request.program, remark)
     _tell(request, ident, refused, error)
     return _status(ident, refused, error)
 

@@ -187,7 +187,9 @@ class Conversation:
         routed = self._door.verify(address)
         if routed.outcome is None:
             self._routed.append(routed)
-            self._reply(250, "2.1.5", f"<{routed.mailbox}> ok")
+            subjects = ", ".join(step.subject for step in routed.left_out)
+            remark = f" but for {subjects}" if subjects else ""
+            self._reply(250, "2.1.5", f"<{routed.mailbox}> ok{remark}")
         else:
             self._say(str(routed.outcome.reply))
 

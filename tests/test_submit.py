@@ -116,6 +116,18 @@ def test_exit_statuses_when_nothing_is_queued(
         assert queued(site) == []
 
 
+def test_members_that_an_alias_names_in_vain_are_named(call, site: Path) -> None:
+    (site / "aliases").write_text("staff: alice, gone@nowhere.test\n")
+    said = call(["staff"])
+    assert said.status == 0 and said.out == ""
+    assert said.err == (
+        "submit: <staff@example.test>: left out: member gone@nowhere.test: "
+        "no channel knows this host\n"
+    )
+    entry, _ = one(site)
+    assert recipients(entry) == ["alice@example.test"]
+
+
 def test_addresses_on_the_terminal_hold_no_control_characters(call) -> None:
     said = call(["evil\x1b[2J@example.test"])
     assert said.status == 65

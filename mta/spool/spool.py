@@ -8,7 +8,7 @@ then removed, and with a message's last job its body.
 Finished work is marked in done/SEGMENT as long as that segment is in the
 journal, so that recovery does not deliver it again.  Once intake has made a
 checkpoint the segment is gone and the job's own file is what counts: then its
-directory is synced instead.
+last lines are synced before it is removed.
 
 Invariants, each a property in tests/spool/test_spool_machine.py
     S5   A recipient's state is the last whole line about it in its job file.
@@ -116,7 +116,8 @@ class Claim:
     def _append(self, settlements: Sequence[Settlement]) -> None:
         attempts = 1 + max(state.attempts for state in self.entry.states)
         lines = encode_lines(settlements, attempts)
-        self._spool.fs.write(self._fd, b"\n" + lines if self._torn else lines)
+        torn, self._torn = self._torn, True  # until all of it is written
+        self._spool.fs.write(self._fd, b"\n" + lines if torn else lines)
         self._torn = False
 
     def release(self) -> None:

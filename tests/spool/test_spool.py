@@ -241,3 +241,23 @@ def test_a_body_that_a_cut_checkpoint_left_torn_is_made_again(spool, tmp_path):
     torn.write_bytes(bytes(10))
     checkpoint(spool)
     assert torn.read_bytes() == b"Subject: x\r\n\r\nhello\r\n"
+
+
+def test_a_line_that_the_disk_cut_short_harms_no_later_one(spool, monkeypatch):
+    accept(spool)
+    take_in(spool)
+    (name,) = all_names(spool)
+    claim = spool.claim(name)
+    write = type(spool.fs).write
+
+    def full(fs, fd, data):
+        write(fs, fd, data[: len(data) // 2])
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr(type(spool.fs), "write", full)
+    with pytest.raises(SpoolError, match="no space"):
+        claim.settle([settle(0, BUSY, DEFERRED)])
+    monkeypatch.setattr(type(spool.fs), "write", write)
+    claim.settle([settle(0, BUSY, DEFERRED)])
+    claim.release()
+    assert spool.peek(name).states[0].attempts == 1
