@@ -13,7 +13,7 @@ may be claimed (``Spool.ready``).
 A segment goes when its writer is gone and each of its jobs is finished, or,
 at a checkpoint, when those that still wait have files, bodies too, that are synced.
 
-Invariants, each a property in tests/spool/test_spool_machine.py
+Invariants, each a property in tests/spool/test_schedules.py
     S2   All jobs of a message are accepted together, or none.
     S3   msg/ and q.* are made from the journal; what a crash takes from them is
          made again before any of those jobs can be claimed.
@@ -226,7 +226,8 @@ class Intake:
         jobs, new = self._maker.make(closing, window.read, pieces, followed.name)
         for name in jobs:
             followed.jobs[name.key] = (name, closing.body_at)
-            followed.directories.add(name.path.rpartition("/")[0])
+        for path, _ in closing.files:  # of finished jobs, too: see _remove
+            followed.directories.add("q." + path.rpartition("/")[0])
         if new:
             self._on_message(decode_envelope(closing.files[0][1]))
         return jobs

@@ -10,7 +10,7 @@ journal, so that recovery does not deliver it again.  Once intake has made a
 checkpoint the segment is gone and the job's own file is what counts: then its
 last lines are synced before it is removed.
 
-Invariants, each a property in tests/spool/test_spool_machine.py
+Invariants, each a property in tests/spool/test_schedules.py
     S5   A recipient's state is the last whole line about it in its job file.
     S6   Only the holder of a job's lock settles it.
     S7   A failed recipient is settled only when its DSN has been accepted.

@@ -106,6 +106,11 @@ def test_e3_zeros_where_a_line_was_are_no_line():
     assert [s.state for s in decode(whole).states] == [PENDING, PENDING]
 
 
+def test_e3_a_line_with_zeros_in_its_text_is_no_line():
+    line = encode_lines([settled(0, DELIVERED, 5.0)], 1).replace(b"at 5.0", b"at \0\0\0")
+    assert decode(encode(ENVELOPE, JOB, "S") + line).states[0].state == PENDING
+
+
 def test_an_outcome_keeps_its_words():
     line = encode_lines([settled(0, DEFERRED, 5.0)], 3)
     state = decode(encode(ENVELOPE, JOB, "S") + line).states[0]
