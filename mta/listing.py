@@ -20,6 +20,7 @@ from itertools import groupby
 from mta.machine.logline import printable
 from mta.spool.layout import arrived
 from mta.spool.spool import Spool
+from mta.spool.untaken import untaken
 from mta.types import NullPath
 from mta.values import TYPE_CHECKING, frozen
 
@@ -58,12 +59,16 @@ EVERYTHING = Wanted()
 
 
 def jobs(spool: Spool, wanted: Wanted = EVERYTHING) -> Iterator[Entry]:
-    """Yield the jobs that wait and are wanted, the oldest first."""
+    """Yield the jobs that wait and are wanted, the oldest first; those in the journal, too."""
     queues = wanted.queues or tuple(spool.queues())
-    streams = [_names(spool, queue) for queue in queues]
-    for name in heapq.merge(*streams, key=lambda name: (name.id, name.number)):
-        entry = spool.peek(name)
-        if entry is not None and entry.pending and wanted.has(entry):
+    journal = [(n, e) for n, e in untaken(spool) if not wanted.queues or n.queue in queues]
+    streams: list[Iterable[tuple[JobName, Entry | None]]] = [journal]
+    streams += [((name, None) for name in _names(spool, queue)) for queue in queues]
+    last = None
+    for name, known in heapq.merge(*streams, key=lambda pair: (pair[0].id, pair[0].number)):
+        entry = known or spool.peek(name)
+        if entry is not None and entry.pending and wanted.has(entry) and name.key != last:
+            last = name.key  # a job that is taken in while we look is there twice
             yield entry
 
 

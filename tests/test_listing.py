@@ -16,6 +16,7 @@ from mta.listing import Wanted
 from mta.spool.layout import arrived
 from mta.spool.spool import Spool
 from mta.types import Outcome, Reply
+from tests.inlet import make_door
 from tests.queued import NULL_PATH, accept, defer, new_config
 
 FAR = "bob@far.example"
@@ -199,3 +200,15 @@ def test_a_reason_with_escapes_does_not_reach_the_terminal(tmp_path: Path, spool
         *status.lines(new_config(tmp_path), 0.0),
     ]
     assert all(line.isprintable() for line in shown)
+
+
+def test_mail_that_no_intake_has_seen_is_listed_with_the_reason(tmp_path: Path) -> None:
+    door = make_door(tmp_path)
+    draft = door.begin()
+    draft.write(b"Subject: x\r\n\r\n")
+    ident = door.commit(draft, [door.verify("alice@example.test")], NULL_PATH, origin="uid=0")
+    door.close()
+    (entry,) = listing.jobs(Spool.open(str(tmp_path / "spool")))
+    assert entry.envelope.id == ident
+    (line,) = listing.lines(str(tmp_path / "spool"), Wanted(), 0.0)
+    assert "no intake has come yet" in line

@@ -11,5 +11,6 @@ intake    follows the journal; checkpoint; recovery is the same loop
 marks     finished work, noted
 founding  a new spool is laid out
 spool     the queue's side: names, claim, settle, remove
+untaken   what is in the journal only, for those who look
 cleaning  bodies that no job needs any more
 """

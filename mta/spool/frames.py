@@ -31,7 +31,17 @@ from mta.values import TYPE_CHECKING, frozen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BODY", "HEAD_OCTETS", "MESSAGE", "SEGMENT", "Closing", "Frame", "frame", "read_frame"]
+__all__ = [
+    "BODY",
+    "HEAD_OCTETS",
+    "MESSAGE",
+    "SEGMENT",
+    "Closing",
+    "Frame",
+    "frame",
+    "frame_length",
+    "read_frame",
+]
 
 SEGMENT, BODY, MESSAGE = b"J", b"B", b"M"
 HEAD_OCTETS = 20
@@ -59,18 +69,25 @@ def read_frame(read: Callable[[int, int], bytes], offset: int) -> Frame | None:
     ``read(size, offset)`` gives the segment's octets, fewer only at its end.
     """
     head = read(HEAD_OCTETS, offset)
-    if len(head) < HEAD_OCTETS or head[1:2] != b" " or head[10:11] != b" " or head[19:] != b"\n":
-        return None
-    try:
-        length, checksum = int(head[2:10], 16), int(head[11:19], 16)
-    except ValueError:
-        return None
-    if length > FRAME_LIMIT:
+    length = frame_length(head)
+    if length < 0:
         return None
     data = read(length, offset + HEAD_OCTETS)
-    if len(data) < length or zlib.crc32(data, zlib.crc32(head[:10])) != checksum:
+    checksum = b"%08X" % zlib.crc32(data, zlib.crc32(head[:10]))
+    if len(data) < length or head[11:19] != checksum:
         return None
     return Frame(head[:1], data, offset + HEAD_OCTETS + length)
+
+
+def frame_length(head: bytes) -> int:
+    """Return how many octets of data follow the HEAD_OCTETS of a frame; -1 if it is no head."""
+    if len(head) < HEAD_OCTETS or head[1:2] != b" " or head[10:11] != b" " or head[19:] != b"\n":
+        return -1
+    try:
+        length = int(head[2:10], 16)
+    except ValueError:
+        return -1
+    return length if length <= FRAME_LIMIT else -1
 
 
 @frozen

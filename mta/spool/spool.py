@@ -290,10 +290,7 @@ class Spool:
 
         Two who finish at the same moment may both see the last: removing twice is harmless.
         """
-        try:
-            fd = self._open_count(path)
-        except FileNotFoundError:
-            return True  # a power cut took the directory, and the body with it
+        fd = self._open_count(path)
         try:
             self.fs.write(fd, b"\n%d\n" % name.number)
             data = self.fs.read(fd, self.fs.stat(fd)[0], 0)
@@ -307,6 +304,7 @@ class Spool:
         try:
             return self.fs.open(path, append=True)
         except FileNotFoundError:
+            self.fs.mkdir(path.rpartition("/")[0])  # the body may have no file yet
             try:
                 return self.fs.create(path)
             except FileExistsError:

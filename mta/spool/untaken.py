@@ -1,0 +1,91 @@
+"""What is in the journal only: accepted mail that no intake has made jobs of yet.
+
+For those who look: mailq, ``mta queue``, ``mta why``.  Nothing is changed, and
+bodies are not read.  At most SHOWN jobs are told, the oldest segments first.
+"""
+
+from __future__ import annotations
+
+from mta.spool.entry import decode
+from mta.spool.frames import HEAD_OCTETS, MESSAGE, Closing, frame_length, read_frame
+from mta.spool.layout import JobName
+from mta.spool.marks import read_marks
+from mta.types import PENDING, Outcome, Reply
+from mta.values import TYPE_CHECKING, replace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mta.spool.entry import Entry
+    from mta.spool.spool import Spool
+
+__all__ = ["SHOWN", "untaken"]
+
+SHOWN = 10_000
+MARKS_LIMIT = 1 << 26
+WHY = Outcome(Reply(451, "4.3.2", "accepted; it is in the journal, and no intake has come yet"))
+
+
+def untaken(spool: Spool) -> list[tuple[JobName, Entry]]:
+    """Return the jobs that are in the journal only, in order of arrival."""
+    found: list[tuple[JobName, Entry]] = []
+    for segment in sorted(spool.fs.list("journal")):
+        try:
+            found += _of_segment(spool, segment, SHOWN - len(found))
+        except OSError:
+            continue  # removed while we look: all of it is finished, or in the queues
+    return sorted(found, key=lambda pair: (pair[0].id, pair[0].number))
+
+
+def _of_segment(spool: Spool, segment: str, most: int) -> list[tuple[JobName, Entry]]:
+    fd = spool.fs.open(f"journal/{segment}")
+    try:
+        closings = list(_closings(spool, fd, most))
+    finally:
+        spool.fs.close(fd)
+    marks = _marks(spool, segment)
+    found = []
+    for closing in closings:
+        for path, octets in closing.files:
+            queue, _, file = path.partition("/")
+            name, entry = JobName.parse(queue, file), decode(octets)
+            if name is None or entry is None or marks.get(name.key, ()) is None:
+                continue
+            if spool.peek(name) is None:
+                found.append((name, _waiting(entry)))
+    return found
+
+
+def _closings(spool: Spool, fd: int, most: int) -> Iterator[Closing]:
+    """Yield the records of a segment; of bodies only the heads of their frames are read."""
+    at, left = 0, most
+    while left > 0:
+        head = spool.fs.read(fd, HEAD_OCTETS, at)
+        length = frame_length(head)
+        if length < 0:
+            return
+        if head[:1] == MESSAGE:
+            frame = read_frame(lambda size, offset: spool.fs.read(fd, size, offset), at)
+            if frame is None:
+                return
+            closing = Closing.decode(frame.data)
+            left -= len(closing.files)
+            yield closing
+        at += HEAD_OCTETS + length
+
+
+def _marks(spool: Spool, segment: str) -> dict[str, set[int] | None]:
+    try:
+        fd = spool.fs.open(f"done/{segment}")
+    except FileNotFoundError:
+        return {}
+    try:
+        return read_marks(spool.fs.read(fd, MARKS_LIMIT, 0))
+    finally:
+        spool.fs.close(fd)
+
+
+def _waiting(entry: Entry) -> Entry:
+    """Return ``entry`` with the reason why it waits."""
+    states = tuple(replace(s, outcome=WHY) if s.state == PENDING else s for s in entry.states)
+    return replace(entry, states=states)

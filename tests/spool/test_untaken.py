@@ -1,0 +1,35 @@
+"""What no intake has taken in yet is seen by those who look, once."""
+
+from mta.spool.intake import Intake, take_in, try_lock
+from mta.spool.untaken import untaken
+from mta.types import DELIVERED
+from tests.spool.test_spool import OK, accept, all_names, job, settle, spool  # noqa: F401
+
+
+def test_it_is_seen_until_it_is_taken_in(spool):  # noqa: F811
+    first = accept(spool, job(0, "a.test"), job(1, "b.test"))
+    second = accept(spool, body=b"x" * 500_000)
+    seen = untaken(spool)
+    assert [(n.id, n.number) for n, _ in seen] == [(first, 0), (first, 1), (second, 0)]
+    assert "in the journal" in seen[0][1].states[0].outcome.reply.text
+    assert seen[0][1].pending and seen[0][1].envelope.jobs == 2
+    take_in(spool)
+    assert untaken(spool) == []
+
+
+def test_finished_jobs_of_a_segment_that_is_left_are_not_seen(spool):  # noqa: F811
+    accept(spool, job(0, "a.test"), job(1, "b.test"))
+    lock = try_lock(spool)
+    Intake(spool, lambda names: None, lambda envelope: None).step()
+    spool.fs.close(lock)
+    claim = spool.claim(all_names(spool)[0])
+    claim.settle([settle(0, OK, DELIVERED)])
+    claim.release()
+    assert untaken(spool) == []
+
+
+def test_a_torn_end_is_not_seen(spool, tmp_path):  # noqa: F811
+    accept(spool)
+    (path,) = (tmp_path / "spool/journal").iterdir()
+    path.write_bytes(path.read_bytes()[:-3])
+    assert untaken(spool) == []
