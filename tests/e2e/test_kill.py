@@ -124,6 +124,12 @@ def test_kill_9_of_any_process_loses_nothing(new_house, new_sink) -> None:
     assert not missing
     assert not set(counted) - accepted - set(feeder.unknown), "delivered though never submitted"
     assert doubled <= victims.total() * IN_FLIGHT
+    # A delivery is logged when it is settled: had any settled one been repeated,
+    # there would be two lines about it.
+    told = [(e["id"], e["to"]) for e in house.events("attempt") if e["state"] == "delivered"]
+    assert len(told) > KILLS
+    twice = [key for key, count in Counter(told).items() if count > 1]
+    assert not twice, "settled, and delivered again"
     assert not house.jobs()
 
 
