@@ -129,7 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.set_inheritable(lock, False)
         log = Log(config.log.dir, config.log.formats, "intake")
         daemon = Daemon(Spool.open(config.spool), config.runtime, log)
+        log.started("intake", words)
         daemon.run(stopping)
+        log.stopped("intake")
         daemon.close()
     except PosthouseError as error:
         print(f"intake: {error}", file=sys.stderr)

@@ -34,14 +34,20 @@ class Keeper:
         self._child: subprocess.Popen[bytes] | None = None
         self._not_before = 0.0
         self._wait = 1.0
+        self._started = 0.0
 
     def tick(self, mono: float) -> None:
         """Start an intake if none runs."""
         if self._child is not None:
             if self._child.poll() is None:
                 return
-            self._log.program_ended("intake", self._child.pid, self._child.returncode)
+            self._log.warning(
+                f"intake ended, pid {self._child.pid}, status {self._child.returncode}: "
+                f"another is started within {self._wait:g} s"
+            )
             self._child = None
+            if mono - self._started >= LONGEST_WAIT:
+                self._wait = 1.0
             self._not_before = mono + self._wait
             self._wait = min(LONGEST_WAIT, self._wait * 2)
         if mono < self._not_before:
@@ -51,6 +57,7 @@ class Keeper:
             if lock is not None:
                 try:
                     self._start(lock)
+                    self._started = mono
                 finally:
                     os.close(lock)
         except OSError as error:
@@ -72,7 +79,6 @@ class Keeper:
             pass_fds=(lock,),
             process_group=0,
         )
-        self._log.program_started("intake", self._child.pid)
 
     def stop(self) -> None:
         """End our intake, if we have one."""
@@ -84,5 +90,4 @@ class Keeper:
         if self._child.poll() is None:
             self._child.kill()
             self._child.wait()
-        self._log.program_ended("intake", self._child.pid, self._child.returncode)
         self._child = None
