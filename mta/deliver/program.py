@@ -19,7 +19,9 @@ from mta.deliver.daemon import Daemon
 from mta.deliver.flags import HELP, LEVELS, Flags, parse
 from mta.errors import LocalProtocolError, PosthouseError, UsageError, exit_code
 from mta.machine.log import Log
+from mta.spool.layout import valid_id
 from mta.spool.spool import Spool
+from mta.types import Reply
 
 __all__ = ["main"]
 
@@ -40,6 +42,7 @@ def _run(arguments: Sequence[str]) -> int:
     if flags.help:
         sys.stdout.write(HELP)
         return 0
+    _check_ids(flags)
     config = load_config(flags.config)
     channels = _channels(config, flags)
     level = LEVELS.index(flags.level or DEFAULT_LEVEL)
@@ -59,6 +62,13 @@ def _run(arguments: Sequence[str]) -> int:
         log.stopped("deliver")
         log.flush()
     return 0
+
+
+def _check_ids(flags: Flags) -> None:
+    """Refuse what can be no message; one that is gone by now is no error."""
+    for word in flags.ids:
+        if not valid_id(word.partition(".")[0]):
+            raise UsageError(f"{Reply.clean(word, 60)!r} is no message id")
 
 
 def _watch(flags: Flags) -> Callable[[str], None] | None:

@@ -1,0 +1,31 @@
+"""deliver's command line as a whole: what it refuses, and how it says so."""
+
+import pytest
+
+from mta.deliver import program
+from tests.inlet import write_site
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["NOID"], 64, "'NOID' is no message id"),
+        (["-c", "nope"], 78, "no channel is called 'nope'; there are: local smtp"),
+        (["-p"], 64, "passive"),
+        (["-l", "x"], 64, "-l: x is not a number"),
+        (["--bogus"], 64, "unknown option --bogus"),
+        (["--config", "/nonexistent"], 78, "/nonexistent: No such file or directory"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, monkeypatch, capsys, words, status, said):
+    monkeypatch.setenv("MTA_CONFIG", str(write_site(tmp_path)))
+    assert program.main(words) == status
+    output = capsys.readouterr()
+    assert output.out == "" and said in output.err
+    assert output.err.startswith("deliver: ") and output.err.count("\n") == 1
+
+
+def test_help_needs_no_configuration(monkeypatch, capsys):
+    monkeypatch.setenv("MTA_CONFIG", "/nonexistent")
+    assert program.main(["--help"]) == 0
+    assert "usage: deliver" in capsys.readouterr().out
