@@ -163,7 +163,7 @@ class Log:
         fields = {"id": id, "from": str(reverse_path), "size": size, "recipients": recipients}
         self._event("queued", {**fields, "origin": origin})
 
-    def attempt(  # noqa: PLR0917  every field of the line is an argument
+    def attempt(
         self,
         id: str,
         queue: str,

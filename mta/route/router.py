@@ -85,7 +85,7 @@ class Routed:
 class Router:
     """The channel table, the aliases and the users, as one question."""
 
-    def __init__(  # noqa: PLR0917 - all of them tables and questions about tables
+    def __init__(
         self,
         table: ChannelTable,
         local_domains: Sequence[str],

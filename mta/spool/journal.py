@@ -164,11 +164,13 @@ class Draft:
         )
         return frame(MESSAGE, Closing(self.id, self.size, self._checksum, body_at, files).encode())
 
-    def into(self, shared: _Segment, envelope: Envelope, jobs: Sequence[Job]) -> _Segment:
-        """Append the record to this draft's own segment, or else to ``shared``, in one write."""
-        segment = self._own or shared
+    def into(
+        self, shared: Callable[[], _Segment], envelope: Envelope, jobs: Sequence[Job]
+    ) -> _Segment:
+        """Append the record to this draft's own segment, or else to ``shared()``, in one write."""
+        segment = self._own or shared()
         frames = self._take()
-        body_at = segment.size if segment is shared and len(frames) == 1 else -1
+        body_at = segment.size if self._own is None and len(frames) == 1 else -1
         frames.append(self._closing(segment.name, body_at, envelope, jobs))
         segment.append(b"".join(frames))
         self._own = None
@@ -247,8 +249,7 @@ class Writer:
             recipients,
         )
         try:
-            shared = self._shared() if not draft.large else None
-            segment = draft.into(shared, envelope, jobs)  # type: ignore[arg-type]
+            segment = draft.into(self._shared, envelope, jobs)
         except OSError as error:
             draft.abort()
             self.fail([])

@@ -6,22 +6,14 @@ from mta.spool import layout
 from mta.spool.cleaning import SHARDS, clean
 from mta.spool.intake import take_in
 from mta.types import DELIVERED
-from tests.spool.test_spool import (  # noqa: F401
-    OK,
-    accept,
-    all_names,
-    checkpoint,
-    job,
-    settle,
-    spool,
-)
+from tests.spool.kit import OK, accept, all_names, checkpoint, job, settle
 
 
-def clean_all(spool, before):  # noqa: F811
+def clean_all(spool, before):
     return sum(clean(spool, shard, before) for shard in range(SHARDS))
 
 
-def test_only_orphans_of_the_past_are_removed(spool, tmp_path):  # noqa: F811
+def test_only_orphans_of_the_past_are_removed(spool, tmp_path):
     for _ in range(20):
         accept(spool, job(0, "a.test"), job(1, "b.test", queue="other"))
     checkpoint(spool)
@@ -37,7 +29,7 @@ def test_only_orphans_of_the_past_are_removed(spool, tmp_path):  # noqa: F811
     assert bodies == {n.id for n in all_names(spool)} | {n.id for n in all_names(spool, "other")}
 
 
-def test_empty_hours_are_removed_when_they_are_past(spool, tmp_path):  # noqa: F811
+def test_empty_hours_are_removed_when_they_are_past(spool, tmp_path):
     accept(spool)
     take_in(spool)
     (name,) = all_names(spool)

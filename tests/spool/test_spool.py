@@ -1,58 +1,15 @@
 """The spool on a real disk: what the crash machine does not ask."""
 
 import os
-import time
 
 import pytest
 
 from mta.errors import SpoolError
 from mta.spool import layout
-from mta.spool.entry import Settlement
-from mta.spool.intake import Intake, take_in, try_lock
+from mta.spool.intake import take_in, try_lock
 from mta.spool.spool import Spool
-from mta.types import DEFERRED, DELIVERED, FAILED, Job, Mailbox, Outcome, Recipient, Reply
-
-PATH = Mailbox("alice", "example.test")
-OK = Outcome(Reply(250, "2.0.0", "ok"))
-BUSY = Outcome(Reply(451, "4.2.0", "busy"))
-GONE = Outcome(Reply(550, "5.1.1", "gone"))
-
-
-def job(number=0, host="mx.test", queue="smtp", recipients=1) -> Job:
-    people = tuple(Recipient(number * 10 + i, Mailbox(f"u{i}", host)) for i in range(recipients))
-    return Job(number, queue, queue, host, "", PATH, people)
-
-
-@pytest.fixture
-def spool(tmp_path):
-    return Spool.open(str(tmp_path / "spool"))
-
-
-def accept(spool: Spool, *jobs: Job, body: bytes = b"Subject: x\r\n\r\nhello\r\n") -> str:
-    writer = spool.writer()
-    draft = writer.begin()
-    draft.write(body)
-    message_id = writer.commit(draft, jobs or [job()], PATH)
-    writer.close()
-    return message_id
-
-
-def all_names(spool, queue="smtp", **bounds):
-    return [name for names in spool.names(queue, **bounds) for name in names]
-
-
-def checkpoint(spool):
-    """Take all in and make a checkpoint: from then on bodies are files."""
-    lock = try_lock(spool)
-    intake = Intake(spool, lambda names: None, lambda envelope: None)
-    intake.step()
-    assert intake.checkpoint(at_once=True) == 0
-    intake.close()
-    spool.fs.close(lock)
-
-
-def settle(index, outcome, state):
-    return Settlement(index, state, time.time(), time.time() + 60, outcome)
+from mta.types import DEFERRED, DELIVERED, FAILED
+from tests.spool.kit import BUSY, GONE, OK, PATH, accept, all_names, checkpoint, job, settle
 
 
 def test_a_message_goes_in_and_out(spool, tmp_path):

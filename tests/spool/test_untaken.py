@@ -3,10 +3,10 @@
 from mta.spool.intake import Intake, take_in, try_lock
 from mta.spool.untaken import untaken
 from mta.types import DELIVERED
-from tests.spool.test_spool import OK, accept, all_names, job, settle, spool  # noqa: F401
+from tests.spool.kit import OK, accept, all_names, job, settle
 
 
-def test_it_is_seen_until_it_is_taken_in(spool):  # noqa: F811
+def test_it_is_seen_until_it_is_taken_in(spool):
     first = accept(spool, job(0, "a.test"), job(1, "b.test"))
     second = accept(spool, body=b"x" * 500_000)
     seen = untaken(spool)
@@ -17,7 +17,7 @@ def test_it_is_seen_until_it_is_taken_in(spool):  # noqa: F811
     assert untaken(spool) == []
 
 
-def test_finished_jobs_of_a_segment_that_is_left_are_not_seen(spool):  # noqa: F811
+def test_finished_jobs_of_a_segment_that_is_left_are_not_seen(spool):
     accept(spool, job(0, "a.test"), job(1, "b.test"))
     lock = try_lock(spool)
     Intake(spool, lambda names: None, lambda envelope: None).step()
@@ -28,7 +28,7 @@ def test_finished_jobs_of_a_segment_that_is_left_are_not_seen(spool):  # noqa: F
     assert untaken(spool) == []
 
 
-def test_a_torn_end_is_not_seen(spool, tmp_path):  # noqa: F811
+def test_a_torn_end_is_not_seen(spool, tmp_path):
     accept(spool)
     (path,) = (tmp_path / "spool/journal").iterdir()
     path.write_bytes(path.read_bytes()[:-3])
