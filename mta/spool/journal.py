@@ -176,11 +176,6 @@ class Draft:
         self._own = None
         return segment
 
-    @property
-    def large(self) -> bool:
-        """Whether the body has a segment of its own."""
-        return self._own is not None
-
     def abort(self) -> None:
         """Forget this message; no error if it was committed or aborted before."""
         self._pieces, self._held = [], 0
