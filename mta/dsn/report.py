@@ -133,8 +133,10 @@ def _fields(failure: Failure) -> bytes:
     if failure.relay:
         host = Reply.clean(failure.relay, 255).split("[")[0].split(" ")[0]
         fields.append(f"Remote-MTA: dns; {host or failure.relay}")
+    # RFC 3464 s2.3.6: "smtp" is for what a server said; the rest is our own finding.
+    kind = "smtp" if failure.relay else "x-posthouse"
     fields += [
-        f"Diagnostic-Code: smtp; {Reply.clean(str(failure.outcome.reply), 700)}",
+        f"Diagnostic-Code: {kind}; {Reply.clean(str(failure.outcome.reply), 700)}",
         f"Last-Attempt-Date: {date(failure.at)}",
     ]
     return b"\r\n" + b"".join(map(_line, fields))

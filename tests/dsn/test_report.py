@@ -112,6 +112,16 @@ def test_who_gets_what_from_whom():
     assert about.get_payload().startswith("Subject: hi")
 
 
+def test_what_no_server_said_is_not_told_as_smtp():
+    failure = Failure(
+        Mailbox("b", "x.test"), None, Outcome(Reply(550, "5.1.1", "user unknown")), "", 0.0
+    )
+    status = message_from_bytes(made([failure])).get_payload()[1]
+    fields = status.get_payload()[1]
+    assert fields["Remote-MTA"] is None
+    assert fields["Diagnostic-Code"] == "x-posthouse; 550 5.1.1 user unknown"
+
+
 def test_an_address_that_is_not_ascii_is_told_as_rfc_6533_wants():
     octets = made([Failure(Mailbox("jörg", "x.test"), None, Outcome(Reply(550, "", "")), "", 0.0)])
     assert b"message/global-delivery-status" in octets
