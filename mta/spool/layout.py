@@ -38,12 +38,14 @@ VERSION = "posthouse spool 1\n"
 SIGNS = "0123456789BCDFGHJKLMNPQRSTVWXYZ"
 _DIGITS = str.maketrans(SIGNS, "0123456789ABCDEFGHIJKLMNOPQRSTU")  # what int(…, 31) reads
 TIME_SIGNS = 11  # 31**11 microseconds reach the year 2775
+LOW_SIGNS = 4  # of them change within a second; the others are kept
 PROCESS_SIGNS = 5  # 31**5 is more than any pid
 ID_SIGNS = TIME_SIGNS + PROCESS_SIGNS
 HOST_LIMIT = 150  # octets of the name's host part; a file name holds 255
 
 _last = [0]  # microseconds of the newest id of this process
-_process = [0, ""]  # the pid, and its signs
+_signs = [(0, 0, "", "")]  # the time's high part and the pid, and the signs of both
+_hour = [(0, "")]  # the latest hour that was asked for, since the epoch, and its name
 
 
 def _encode(number: int, signs: int) -> str:
@@ -55,13 +57,14 @@ def _encode(number: int, signs: int) -> str:
 
 
 def new_id(now: float) -> str:
-    """Return a new id for a message that arrived at ``now``."""
+    """Return a new id for a message that arrived at ``now``; for one thread of a process."""
     micros = max(round(now * 1e6), _last[0] + 1)
     _last[0] = micros
-    pid = os.getpid()
-    if _process[0] != pid:
-        _process[:] = pid, _encode(pid, PROCESS_SIGNS)
-    return f"{_encode(micros, TIME_SIGNS)}{_process[1]}"
+    (high, low), pid = divmod(micros, 31**LOW_SIGNS), os.getpid()
+    if _signs[0][:2] != (high, pid):
+        head, tail = _encode(high, TIME_SIGNS - LOW_SIGNS), _encode(pid, PROCESS_SIGNS)
+        _signs[0] = (high, pid, head, tail)
+    return f"{_signs[0][2]}{_encode(low, LOW_SIGNS)}{_signs[0][3]}"
 
 
 def valid_id(text: str) -> bool:
@@ -78,7 +81,11 @@ def arrived(message_id: str) -> float:
 
 def hour_of(seconds: float) -> str:
     """Return the name of the directory for mail that arrived at ``seconds``: UTC, sorts by time."""
-    return time.strftime("%Y%m%d%H", time.gmtime(seconds))
+    number = int(seconds // 3600)
+    known = _hour[0]  # one value, read once: other threads ask, too
+    if known[0] != number:
+        known = _hour[0] = (number, time.strftime("%Y%m%d%H", time.gmtime(number * 3600)))
+    return known[1]
 
 
 def hour(message_id: str) -> str:
