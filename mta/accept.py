@@ -134,13 +134,10 @@ class Door:
 
     def sync(self) -> None:
         """Make all that was appended durable, and wake intake; SpoolError if that failed."""
-        self.writer.sync()
-        self._wake()
-
-    def _wake(self) -> None:
         from mta.machine.wake import wake_intake
 
-        wake_intake(self.config.runtime)
+        for synced in self.writer.sync():
+            wake_intake(self.config.runtime, synced.segment, synced.offset)
 
     def close(self) -> None:
         """Let intake finish with what was written."""

@@ -133,8 +133,11 @@ def test_intake_is_woken_after_the_message_is_durable(
     seen: list[object] = []
     sync = door.spool.fs.sync
     monkeypatch.setattr(door.spool.fs, "sync", lambda fd: (seen.append("synced"), sync(fd)))
-    monkeypatch.setattr(
-        wake, "wake_intake", lambda runtime: seen.append((runtime, len(queued(tmp_path))))
-    )
+
+    def rung(runtime: str, segment: str, offset: int) -> None:
+        size = (tmp_path / "spool/journal" / segment).stat().st_size
+        seen.append((runtime, offset == size, len(queued(tmp_path))))
+
+    monkeypatch.setattr(wake, "wake_intake", rung)
     send(door, ["alice"])
-    assert seen == ["synced", (str(tmp_path / "run"), 1)]
+    assert seen == ["synced", (str(tmp_path / "run"), True, 1)]
