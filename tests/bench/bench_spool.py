@@ -9,6 +9,7 @@ the plain way of a file a message with file and directory synced.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import shutil
@@ -18,7 +19,9 @@ import time
 from collections.abc import Callable
 
 from mta.spool.entry import Settlement
+from mta.spool.group import GroupWriter
 from mta.spool.intake import Intake, try_lock
+from mta.spool.journal import Synced
 from mta.spool.layout import JobName
 from mta.spool.spool import Spool
 from mta.types import DELIVERED, Job, Mailbox, Outcome, Recipient, Reply
@@ -28,6 +31,7 @@ BODY = b"Subject: a figure\r\n\r\n" + b"x" * 76 + b"\r\n" * 1
 BODY += (b"y" * 76 + b"\r\n") * ((4096 - len(BODY)) // 78)
 PATH = Mailbox("alice", "example.test")
 OK = Outcome(Reply(250, "2.0.0", "ok"))
+SESSIONS = 32
 SETTLE_SYNC = 0.1  # seconds, as deliver does it
 
 
@@ -53,8 +57,12 @@ class Way:
             recipient = Recipient(0, Mailbox("bob", "mx.example.test"))
             job = Job(0, "smtp", "smtp", "mx.example.test", "", PATH, (recipient,))
             self.writer.append(draft, [job], PATH)
-        for synced in self.writer.sync():
-            self.intake.told(synced)
+        self.remove(self.writer.sync())
+
+    def remove(self, synced: list[Synced]) -> None:
+        """Take in, claim, settle and remove what was synced."""
+        for one in synced:
+            self.intake.told(one)
         self.intake.step(survey=False)
         for name in self.made:
             claim = self.spool.claim(name)
@@ -69,6 +77,27 @@ class Way:
             self.spool.sync_marks()
             self.intake.step()
             self.intake.checkpoint()
+
+    def sessions(self, count: int) -> None:
+        """Accept and remove ``count`` messages of SESSIONS sessions that share their syncs.
+
+        While a sync is under way, what the one before it covered is removed, as
+        other processes would.
+        """
+        writer = GroupWriter(self.writer, self.remove)
+
+        async def session() -> None:
+            for _ in range(count // SESSIONS):
+                draft = writer.begin()
+                draft.write(BODY)
+                recipient = Recipient(0, Mailbox("bob", "mx.example.test"))
+                job = Job(0, "smtp", "smtp", "mx.example.test", "", PATH, (recipient,))
+                await writer.commit(draft, [job], PATH)
+
+        async def all_sessions() -> None:
+            await asyncio.gather(*(session() for _ in range(SESSIONS)))
+
+        asyncio.run(all_sessions())
 
 
 def plain_file(root: str, number: int) -> None:
@@ -120,7 +149,11 @@ def main() -> None:
         way = Way(f"{root}/spool")
         way.group(100)
         measure("spool, alone", MESSAGES // 6, 1, way.group)
-        together = [measure("spool, 32 together", MESSAGES, 32, way.group) for _ in range(3)]
+        measure("spool, in groups of 32, one thread", MESSAGES, 32, way.group)
+        together = [
+            measure("spool, 32 sessions together", MESSAGES, MESSAGES, way.sessions)
+            for _ in range(3)
+        ]
         best = statistics.median(together)
         print(f"32 together, median of 3: {best:.0f} /s = {best / base:.1f} x a file a message")
         print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
