@@ -79,6 +79,7 @@ class _Followed:
         self.jobs: dict[str, tuple[JobName, int]] = {}
         self.directories: set[str] = set()  # where its jobs lie or lay
         self.marked = 0  # octets of the done file read
+        self.pinned = False  # a sync of its jobs failed: it stays until all are finished
         self.begun = now
 
 
@@ -269,7 +270,7 @@ class Intake:
                     or len(complete) - number > CHECKPOINT_SEGMENTS
                     or octets > CHECKPOINT_OCTETS
                 )
-                if due and (at_once or slice_left > 0):
+                if due and not followed.pinned and (at_once or slice_left > 0):
                     slice_left -= self._sync_waiting(followed, None if at_once else slice_left)
                 if not followed.jobs:
                     octets -= followed.offset
@@ -282,7 +283,12 @@ class Intake:
     def _sync_waiting(self, followed: _Followed, most: int | None) -> int:
         """Sync up to ``most`` of a segment's waiting jobs; return how many."""
         waiting = list(followed.jobs.values())[:most]
-        self._maker.sync(waiting, _Window(self._fs, followed.fd).read)
+        try:
+            self._maker.sync(waiting, _Window(self._fs, followed.fd).read)
+        except OSError:
+            # S10: the kernel may have dropped those pages, and the next sync would not say so.
+            followed.pinned = True
+            raise
         for name, _ in waiting:
             del followed.jobs[name.key]
         return len(waiting)

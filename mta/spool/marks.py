@@ -78,13 +78,18 @@ class Ending:
         return True
 
     def sync(self) -> None:
-        """Sync each file, then remove it, then give its lock away."""
+        """Sync each file, then remove it, then give its lock away.
+
+        A file whose sync fails is left, with its lines, to whoever claims it next.
+        """
         while self._jobs:
             fd, name = self._jobs[0]
-            self._fs.sync(fd)
-            self._remove(name)
-            self._fs.close(fd)
-            del self._jobs[0]
+            try:
+                self._fs.sync(fd)
+                self._remove(name)
+            finally:
+                self._fs.close(fd)
+                del self._jobs[0]
 
 
 class Marks:

@@ -26,6 +26,14 @@ class File:
         self.links = 1
         self.locked_by: object = None
 
+    def sync(self) -> None:
+        """Put on the medium what is pending; what a failed sync dropped never gets there."""
+        medium = bytearray(self.durable)
+        for offset, data in self.pending:
+            medium.extend(bytes(max(0, offset + len(data) - len(medium))))
+            medium[offset : offset + len(data)] = data
+        self.durable, self.pending = bytes(medium[: len(self.data)]), []
+
     def cut_power(self, random: Random) -> None:
         medium = bytearray(self.durable)
         for offset, written in self.pending:
@@ -177,7 +185,7 @@ class Process:
             self.fail_syncs -= 1
             file.pending = []  # the kernel takes the pages for clean: they never reach the disk
             raise OSError(errno.EIO, "input/output error")
-        file.durable, file.pending = bytes(file.data), []
+        file.sync()
 
     def sync_directory(self, path: str) -> None:
         self._call()

@@ -322,6 +322,44 @@ def test_s6_a_job_that_was_finished_while_we_opened_it_is_not_claimed() -> None:
     assert spool.claim(name) is None
 
 
+def test_s10_a_checkpoint_whose_sync_failed_keeps_the_segment() -> None:
+    for fails in range(1, 4):
+        for seed in range(40):
+            house = House()
+            house.accept(2)
+            process = Process(house.disk)
+            spool = Spool(process)
+            assert try_lock(spool) is not None
+            intake = Intake(spool, lambda names: None, lambda envelope: None)
+            intake.step()
+            process.fail_syncs = fails
+            with pytest.raises(SpoolError):
+                intake.checkpoint(at_once=True)
+            process.fail_syncs = 0
+            intake.checkpoint(at_once=True)
+            process.kill()
+            house.disk.cut_power(Random(seed))
+            house.take_in()
+            assert len(house.deliver()) == 2
+
+
+def test_s10_a_finished_job_whose_sync_failed_is_not_synced_again() -> None:
+    house = House()
+    house.accept(1)
+    house.take_in(at_once=True)
+    process = Process(house.disk)
+    spool = Spool(process)
+    ((name,),) = spool.names("smtp")
+    claim = spool.claim(name)
+    assert claim is not None
+    claim.settle([Settlement(0, DELIVERED, 1.0, 2.0, REPLIES[DELIVERED])])
+    process.fail_syncs = 1
+    with pytest.raises(SpoolError):
+        spool.sync_marks()
+    assert not spool.unsynced
+    assert house.deliver() == [], "its lines still say that it is finished"
+
+
 def test_s10_a_failed_sync_is_not_tried_again() -> None:
     house = House()
     process = Process(house.disk)
