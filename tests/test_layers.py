@@ -32,7 +32,11 @@ THIRD_PARTY = {
     "dns": ("mta.machine.resolve",),
     "psutil": ("mta.machine.load",),
     "setproctitle": ("mta.machine.process",),
-    "uvloop": ("mta.channels.smtp",),
+    "uvloop": ("mta.machine.loop", "mta.channels.smtp"),
+    "cryptography": ("mta.machine.x509",),
+    "argon2": ("mta.machine.passwords",),
+    "bcrypt": ("mta.machine.passwords",),
+    "idna": ("mta.machine.resolve",),
 }
 NETWORK = {"socket", "_socket", "ssl"}  # programs get sockets from machine, never make them
 NETWORK_MAY = ("mta.machine", "mta.config", "mta.deliver")  # the last: socket pairs only

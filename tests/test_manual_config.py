@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mta.config.schema import SCHEMA, MapOf, keys
+from mta.config.kinds import MapOf, keys
+from mta.config.schema import SCHEMA
 
 MANUAL = Path(__file__).parents[1] / "man" / "mta.yaml.5"
 ABSENT = {(), None}

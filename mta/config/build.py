@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mta.config import files
+from mta.config.channel_keys import REMOTE
 from mta.config.model import (
     Alias,
+    Auth,
     Channel,
     Config,
     Daemon,
@@ -22,6 +24,8 @@ from mta.config.model import (
     LogConfig,
     Retry,
     Row,
+    Smtpd,
+    Tls,
 )
 from mta.config.schema import SCHEMA
 from mta.config.text import BadFile, Problem, decode, read_octets
@@ -101,7 +105,7 @@ class _Builder:
     def config(self, root: At) -> Config:
         """Put the Config together; complaints are kept for finish()."""
         hostname = root["hostname"].value or _own_hostname()
-        limits, load = root["limits"], root["load"]
+        load = root["load"]
         local, aliases = self._local(root["local"], hostname)
         channels = self._channels(root["channels"])
         return Config(
@@ -115,10 +119,14 @@ class _Builder:
             ),
             local=local,
             listen=self._listen(root["listen"]),
+            smtpd=self._smtpd(root["smtpd"]),
+            tls=self._tls(root["tls"]),
+            auth=self._auth(root["auth"]),
             relay_from=root["relay_from"].plain(),
             relay_domains=root["relay_domains"].plain(),
             nameservers=root["dns"]["nameservers"].plain(),
-            limits=Limits(limits["message_size"].value, limits["recipients"].value),
+            trust_ad=root["dns"]["trust_ad"].value,
+            limits=Limits(*[at.value for at in root["limits"].value.values()]),
             load=LoadLimits(*[load[n].value for n in ("refuse", "queue_only", "delay")]),
             channels=channels,
             daemons=tuple([Daemon(d.value, d.line) for d in root["daemons"].value]),
@@ -161,9 +169,36 @@ class _Builder:
             address = row["address"].value
             if address.startswith("unix:"):
                 address = "unix:" + self._absolute(address.removeprefix("unix:"))
-            made.append(Listener(address, row["service"].value))
+            made.append(Listener(address, row["service"].value, row["proxy"].value))
         self._once(tuple([row["address"] for row in at.value]), "address")
         return tuple(made)
+
+    def _smtpd(self, at: At) -> Smtpd:
+        return Smtpd(
+            at["workers"].value,
+            at["user"].value or "",
+            at["proxy_from"].plain(),
+            at["xclient_from"].plain(),
+            at["reverse_dns"].value,
+        )
+
+    def _tls(self, at: At) -> Tls:
+        certificates, keys = [
+            tuple([self._absolute(path) for path in at[name].plain()])
+            for name in ("certificate", "key")
+        ]
+        if len(certificates) != len(keys):
+            text = f"{len(certificates)} certificates, but {len(keys)} keys"
+            self._complain(at["key"], text)
+        return Tls(certificates, keys, at["minimum"].value)
+
+    def _auth(self, at: At) -> Auth:
+        paths = [self._absolute(at[name].value or "") for name in ("passwords", "dovecot")]
+        given = [at[name].value is not None for name in ("passwords", "dovecot")]
+        if all(given):
+            self._complain(at["dovecot"], "'passwords' and 'dovecot' cannot both be given")
+        passwords, dovecot = [path if on else "" for path, on in zip(paths, given, strict=True)]
+        return Auth(passwords, dovecot, tuple(dict.fromkeys(at["mechanisms"].plain())))
 
     def _channels(self, at: At) -> tuple[Channel, ...]:
         self._once(tuple([row["name"] for row in at.value]), "channel")
@@ -175,14 +210,19 @@ class _Builder:
         retry = Retry(*[times[n].value for n in ("first", "factor", "max")])
         if retry.first > retry.max:
             self._complain(times["first"], "'first' is longer than 'max'")
-        if value["program"] != "smtp":  # connections to a host are a matter of smtp alone
+        if value["program"] == "lmtp" and not value["relay"]:
+            self._complain(row["relay"], "program lmtp needs the key 'relay': where it delivers")
+        if value["program"] not in REMOTE:  # who connects to no host has no other bound
             value["per_host"] = value["concurrency"]
         value.update(
             queue=value["queue"] or value["name"],
             table=self._table(row["table"]),
             retry=retry,
             command=self._command(row["command"]),
-            members=self._absolute(value["members"]) if value["members"] else "",
+            **{
+                name: self._absolute(value[name]) if value[name] else ""
+                for name in ("members", "ca", "credentials")
+            },
             options=value["options"] or (),
         )
         return Channel(**value)
@@ -209,7 +249,7 @@ def _own_hostname() -> str:
     """The machine's full name as far as it knows it; "localhost.localdomain" at worst."""
     import socket
 
-    from mta.config.scalars import host
+    from mta.config.places import host
 
     name = socket.gethostname()
     for candidate in (name, *([] if "." in name else [socket.getfqdn(name)]), name):

@@ -13,7 +13,8 @@ import re
 from collections.abc import Callable, Iterator
 
 from mta.config.model import Alias, Row
-from mta.config.scalars import name, relay, suffix_or_host
+from mta.config.places import hop, suffix_or_host
+from mta.config.scalars import name
 from mta.config.text import BadFile, Problem, position
 
 __all__ = ["read_aliases", "read_table", "read_users"]
@@ -63,19 +64,17 @@ def _rows(text: str) -> Iterator[tuple[int, list[tuple[int, str]]]]:
 
 
 def read_table(text: str) -> tuple[Row, ...]:
-    """Read ``host.example [next-hop]`` and ``.example [next-hop]`` lines, "#" for comments."""
+    """Read ``host.example [next-hop] [tls=LEVEL]`` lines, ".example" for all below it."""
     finder = _Finder()
     next_hops: dict[str, str] = {}  # as typed → as read: a table names few, often
     rows = []
     for line, words in _rows(text):
         column, word = words[0]
         pattern = finder.read(suffix_or_host, word, line, column)
-        typed = words[1][1] if len(words) > 1 else ""
+        typed = " ".join([text for _, text in words[1:]])
         if typed and typed not in next_hops:
-            next_hops[typed] = finder.read(relay, typed, line, words[1][0])
+            next_hops[typed] = finder.read(hop, typed, line, words[1][0])
         next_hop = next_hops.get(typed, "")
-        if len(words) > 2:
-            finder.complain(line, words[2][0], "a line holds a name and at most one next hop")
         if pattern and finder.once(pattern, line, column):
             rows.append((line, pattern, next_hop))
     finder.finish()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "Auth",
     "Channel",
     "Config",
     "Daemon",
@@ -30,6 +31,8 @@ __all__ = [
     "LocalConfig",
     "LogConfig",
     "Retry",
+    "Smtpd",
+    "Tls",
     "flatten",
     "rebuild",
 ]
@@ -61,21 +64,69 @@ class LocalConfig:
 
 @frozen
 class Listener:
-    """An address to listen on, and the ``service`` it gives: mx, submission or lmtp.
+    """An address to listen on, and the ``service``: mx, submission, submissions or lmtp.
 
     ``address`` is "192.0.2.1:25", "[2001:db8::1]:25" or "unix:/absolute/path".
+    ``proxy``: each connection begins with a PROXY header.
     """
 
     address: str
     service: str
+    proxy: bool
+
+
+@frozen
+class Smtpd:
+    """How the listener works; ``workers`` 0 is one a CPU, ``user`` "" is whoever starts it."""
+
+    workers: int
+    user: str
+    proxy_from: tuple[str, ...]
+    xclient_from: tuple[str, ...]
+    reverse_dns: bool
+
+
+@frozen
+class Tls:
+    """The certificate chains of this machine and their keys, paths of PEM files, in pairs."""
+
+    certificates: tuple[str, ...]
+    keys: tuple[str, ...]
+    minimum: str
+
+
+@frozen
+class Auth:
+    """Who knows the passwords: a file, or a Dovecot at a socket; "" is nobody."""
+
+    passwords: str
+    dovecot: str
+    mechanisms: tuple[str, ...]
 
 
 @frozen
 class Limits:
-    """What a message may measure: octets, and how many recipients."""
+    """What is accepted; a rate is of one client in a minute, 0 for none.
+
+    ``header_size`` and ``command_line`` are octets, ``data_rate`` octets a second.
+    ``connections_per_client`` 0: the larger of 50 and a quarter of what is free.
+    """
 
     message_size: int
     recipients: int
+    header_size: int
+    hops: int
+    command_line: int
+    errors: int
+    command_time: float
+    session_time: float
+    data_rate: int
+    connections: int
+    connections_per_client: int
+    connection_rate: int
+    message_rate: int
+    recipient_rate: int
+    auth_failures: int
 
 
 @frozen
@@ -100,10 +151,12 @@ class Retry:
 class Channel:
     """One row of the channel table; mta.yaml(5) says what each field does.
 
-    ``program`` is smtp, local, pipe, list, or an absolute path.  ``domains``
+    ``program`` is smtp, lmtp, local, pipe, list, or an absolute path.  ``domains``
     holds "$local", "*", ".suffix" and names; ``table`` is a path or "".
-    ``relay`` holds "host", "host:port" or "[address]:port".  Fields that the
-    program has no use for hold their defaults.
+    ``relay`` holds "host", "host:port", "[address]:port" or "unix:/path", each
+    perhaps with " weight=N".  ``tls`` is off, may, require, verify or dane-only;
+    ``mta_sts`` auto, yes or no.  Fields that the program has no use for hold
+    their defaults.
     """
 
     name: str
@@ -115,6 +168,11 @@ class Channel:
     port: int
     concurrency: int
     per_host: int
+    tls: str
+    ca: str
+    credentials: str
+    source: tuple[str, ...]
+    mta_sts: str
     max_recipients: int
     retry: Retry
     dead_ttl: float
@@ -135,7 +193,7 @@ class Daemon:
     line: int
 
 
-Row = tuple[int, str, str]  # line, pattern, next hop or ""
+Row = tuple[int, str, str]  # line, pattern, "next-hop tls=LEVEL", either or both or ""
 Alias = tuple[str, tuple[str, ...], int]  # name in lower case, targets, line
 
 
@@ -150,9 +208,13 @@ class Config:
     log: LogConfig
     local: LocalConfig
     listen: tuple[Listener, ...]
+    smtpd: Smtpd
+    tls: Tls
+    auth: Auth
     relay_from: tuple[str, ...]
     relay_domains: tuple[str, ...]
     nameservers: tuple[str, ...]
+    trust_ad: str
     limits: Limits
     load: LoadLimits
     channels: tuple[Channel, ...]
@@ -189,33 +251,32 @@ def flatten(value: Any) -> Any:
     return tuple([flatten(getattr(value, name)) for name in fields(value)])
 
 
+_PARTS: dict[str, Any] = {
+    "log": LogConfig,
+    "local": LocalConfig,
+    "smtpd": Smtpd,
+    "tls": Tls,
+    "auth": Auth,
+    "limits": Limits,
+    "load": LoadLimits,
+    "retry": Retry,
+}
+_ROWS: dict[str, Any] = {"listen": Listener, "channels": Channel, "daemons": Daemon}
+
+
 def rebuild(flat: tuple[Any, ...]) -> Config:
     """Return the Config that ``flatten`` took apart; TypeError or ValueError if it is none."""
-    (path, hostname, spool, runtime, log, local, listen, *plain) = flat
-    (relay_from, relay_domains, nameservers, limits, load, channels, daemons, *files) = plain
-    tables, aliases = files
-    at = fields(Channel).index("retry")
-    return Config(
-        path,
-        hostname,
-        spool,
-        runtime,
-        LogConfig(*log),
-        LocalConfig(*local),
-        tuple([Listener(*row) for row in listen]),
-        relay_from,
-        relay_domains,
-        nameservers,
-        Limits(*limits),
-        LoadLimits(*load),
-        tuple([_channel(c, at) for c in channels]),
-        tuple([Daemon(*row) for row in daemons]),
-        tables,
-        aliases,
-    )
+    config: Config = _made(Config, flat)
+    return config
 
 
-def _channel(flat: tuple[Any, ...], at: int) -> Channel:
-    made: Any = Channel  # the type checker cannot count what is unpacked
-    channel: Channel = made(*flat[:at], Retry(*flat[at]), *flat[at + 1 :])
-    return channel
+def _made(kind: Any, flat: tuple[Any, ...]) -> Any:
+    return kind(*[_part(name, value) for name, value in zip(fields(kind), flat, strict=True)])
+
+
+def _part(name: str, value: Any) -> Any:
+    if name in _PARTS and type(value) is tuple:  # a channel has a key called tls, too: a text
+        return _made(_PARTS[name], value)
+    if name in _ROWS:
+        return tuple([_made(_ROWS[name], row) for row in value])
+    return value

@@ -44,7 +44,10 @@ MAX_OCTETS = 256 << 20
 
 _VERSIONS = (__version__, sys.version)
 # What turns text into a Config: a change of these outdates every snapshot.
-_CODE = ("build.py", "files.py", "model.py", "scalars.py", "schema.py", "validate.py")
+_CODE = (
+    *("build.py", "files.py", "model.py", "validate.py", "schema.py", "channel_keys.py"),
+    *("kinds.py", "words.py", "scalars.py", "places.py"),
+)
 
 
 def snapshot_path(path: str) -> str:

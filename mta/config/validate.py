@@ -12,9 +12,10 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Any
 
-from mta.config.scalars import WORDS, option_name
-from mta.config.schema import Key, Kind, ListOf, MapOf, OneOf, Options, program_kind
+from mta.config.kinds import Key, Kind, ListOf, MapOf, OneOf, Options, program_kind
+from mta.config.scalars import option_name
 from mta.config.text import BadFile, Problem
+from mta.config.words import WORDS
 from mta.config.yaml_nodes import Node
 from mta.values import frozen
 

@@ -62,9 +62,9 @@ BAD = [
     (channel("queue: b"), "2:3", "needs the key 'program'"),
     ("channels:\n- program: local\n", "2:3", "needs the key 'name'"),
     # words
-    (channel("program: lmtp"), "3:12", "'lmtp' is not available yet"),
+    (channel("program: lmtp"), "2:3", "program lmtp needs the key 'relay'"),
     (channel("program: delay"), "3:12", "'delay' is not available yet"),
-    (channel("program: uucp"), "3:12", "there are smtp, local, pipe, list"),
+    (channel("program: uucp"), "3:12", "there are smtp, lmtp, local, pipe, list"),
     (channel("program: bin/x"), "3:12", "must be an absolute path"),
     ("channels:\n- {name: A, program: local}\n", "2:10", "is not a name"),
     ("channels:\n- {name: ../x, program: local}\n", "2:10", "is not a name"),
@@ -127,6 +127,16 @@ BAD = [
     (GOOD + "listen:\n- {address: '127.0.0.1:25', service: smtp}\n", "4:38", "there are mx"),
     (GOOD + "listen:\n- {address: 'unix:', service: mx}\n", "4:13", "names no path"),
     (GOOD + "listen:\n- {service: mx}\n", "4:3", "needs the key 'address'"),
+    (GOOD + "listen:\n- {address: '[::1]:25', service: mx, proxy: maybe}\n", "4:45", "neither yes"),
+    (GOOD + "tls: {certificate: [a, b], key: c}\n", "3:33", "2 certificates, but 1 keys"),
+    (GOOD + "tls: {minimum: 1.1}\n", "3:16", "there are 1.2, 1.3"),
+    (GOOD + "auth: {mechanisms: [CRAM-MD5]}\n", "3:21", "is not a SASL mechanism"),
+    (GOOD + "auth: {passwords: a, dovecot: b}\n", "3:31", "cannot both be given"),
+    (GOOD + "limits: {session_time: 0}\n", "3:24", "must be more than 0"),
+    (channel("program: smtp, relay: h weight=0".replace(", ", "\n  ")), "4:10", "between 1"),
+    (channel("program: smtp, tls: must".replace(", ", "\n  ")), "4:8", "is no TLS level"),
+    (channel("program: local, tls: off".replace(", ", "\n  ")), "4:3", "but to smtp and lmtp"),
+    (channel("program: lmtp, relay: 'unix:x y'".replace(", ", "\n  ")), "4:10", "not a relay"),
     (GOOD + "relay_from: [192.0.2.1/24]\n", "3:14", "write 192.0.2.0/24"),
     (GOOD + "relay_from: [localhost]\n", "3:14", "is not a network"),
     (GOOD + "relay_domains: ['*']\n", "3:17", "is not a pattern"),
@@ -191,4 +201,4 @@ def test_mistakes_in_named_files_are_told_in_those_files(tmp_path):
     places = [
         line.removeprefix(f"{tmp_path}/").split(": ")[0] for line in str(caught.value).split("\n")
     ]
-    assert places == ["aliases:2:1", "users:2:5", "table:2:1", "table:3:8", "table:4:15"]
+    assert places == ["aliases:2:1", "users:2:5", "table:2:1", "table:3:8", "table:4:8"]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mta.config.build import build
-from mta.config.model import Daemon, Limits, Listener, LoadLimits, Retry
+from mta.config.model import Auth, Daemon, Limits, Listener, LoadLimits, Retry, Smtpd, Tls
 from mta.errors import ConfigError
 
 ETC = Path(__file__).parents[2] / "etc"
@@ -31,8 +31,14 @@ def test_the_sample_says_what_its_comments_say(sample):
         "maildir",
         f"{sample}/mail/{{user}}",
     )
-    assert config.listen == (Listener("127.0.0.1:2525", "mx"),)
-    assert config.limits == Limits(10 << 20, 1000)
+    assert config.listen == (Listener("127.0.0.1:2525", "mx", False),)
+    assert config.limits == Limits(
+        10 << 20, 1000, 1 << 20, 100, 12 << 10, 20, 300.0, 3600.0, 100, 20_000, 0, 0, 0, 0, 10
+    )
+    assert config.smtpd == Smtpd(0, "", (), (), True)
+    assert config.tls == Tls((), (), "1.2")
+    assert config.auth == Auth("", "", ("PLAIN", "LOGIN", "SCRAM-SHA-256"))
+    assert config.trust_ad == "auto"
     assert config.load == LoadLimits(8.0, 12.0, 6.0)
     assert [c.name for c in config.channels] == ["local", "brlnet", "ucl", "ucl-dial", "smtp"]
     assert config.queues() == ("local", "brlnet", "ucl", "smtp")
@@ -186,3 +192,31 @@ def test_an_address_is_listened_on_once(tmp_path):
 def test_the_first_retry_may_be_the_longest(tmp_path):
     row = "{name: l, program: local, retry: {first: 5m, max: 5m}}"
     assert made(tmp_path, f"channels: [{row}]\n").channels[0].retry == Retry(300.0, 2.0, 300.0)
+
+
+def test_what_a_listener_and_its_clients_need(tmp_path):
+    config = made(
+        tmp_path,
+        "hostname: a.test\n"
+        "listen: [{address: '0.0.0.0:465', service: submissions, proxy: yes}]\n"
+        "smtpd: {workers: 3, user: posthouse, proxy_from: 192.0.2.1, xclient_from: ['::1'],"
+        " reverse_dns: no}\n"
+        "tls: {certificate: c.pem, key: /etc/k.pem, minimum: 1.3}\n"
+        "auth: {dovecot: run/auth, mechanisms: PLAIN}\n"
+        "dns: {trust_ad: no}\n"
+        "limits: {data_rate: 0, command_line: 4KiB}\n"
+        "channels:\n"
+        "- {name: l, program: lmtp, relay: 'unix:/run/dovecot/lmtp'}\n"
+        "- {name: s, program: smtp, relay: [A.test weight=3, '[::1]:26'], tls: verify, ca: ca.pem,"
+        " credentials: secret, source: [192.0.2.7, '2001:DB8::7'], mta_sts: no}\n",
+    )
+    assert config.listen == (Listener("0.0.0.0:465", "submissions", True),)
+    assert config.smtpd == Smtpd(3, "posthouse", ("192.0.2.1/32",), ("::1/128",), False)
+    assert config.tls == Tls((f"{tmp_path}/c.pem",), ("/etc/k.pem",), "1.3")
+    assert config.auth == Auth("", f"{tmp_path}/run/auth", ("PLAIN",))
+    assert (config.trust_ad, config.limits.data_rate, config.limits.command_line) == ("no", 0, 4096)
+    lmtp, smtp = config.channels
+    assert (lmtp.relay, lmtp.port, lmtp.concurrency) == (("unix:/run/dovecot/lmtp",), 24, 20)
+    assert (smtp.relay, smtp.tls) == (("a.test weight=3", "[::1]:26"), "verify")
+    assert (smtp.ca, smtp.credentials) == (f"{tmp_path}/ca.pem", f"{tmp_path}/secret")
+    assert (smtp.source, smtp.mta_sts) == (("192.0.2.7", "2001:db8::7"), "no")

@@ -51,7 +51,8 @@ def test_a_table_has_hosts_suffixes_and_next_hops():
     ("text", "line", "column"),
     [
         ("*\n", 1, 1),
-        ("a.test b.test c.test\n", 1, 15),
+        ("a.test b.test c.test\n", 1, 8),
+        ("a.test tls=sometimes\n", 1, 8),
         ("\n  a_ b:x\n", 2, 6),
         ("a.test\nA.TEST\n", 2, 1),
         ("$local", 1, 1),
@@ -61,6 +62,15 @@ def test_a_bad_table_is_told_at_its_place(text, line, column):
     with pytest.raises(BadFile) as caught:
         read_table(text)
     assert (caught.value.problems[0].line, caught.value.problems[0].column) == (line, column)
+
+
+def test_a_row_says_the_next_hop_the_tls_level_or_both():
+    rows = read_table("a.test Relay.test:26\n.b.test tls=verify\nc.test  r.test:25   tls=off\n")
+    assert rows == (
+        (1, "a.test", "relay.test:26"),
+        (2, ".b.test", "tls=verify"),
+        (3, "c.test", "r.test:25 tls=off"),
+    )
 
 
 def test_a_file_without_users_is_an_error():

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.config.model import (
+    Auth,
     Channel,
     Config,
     Daemon,
@@ -12,6 +13,8 @@ from mta.config.model import (
     LocalConfig,
     LogConfig,
     Retry,
+    Smtpd,
+    Tls,
     flatten,
     rebuild,
 )
@@ -28,7 +31,8 @@ def rows(*parts):
 
 
 CHANNEL = st.builds(
-    Channel, TEXT, TEXT, TEXT, TEXTS, TEXT, TEXTS, COUNT, COUNT, COUNT, COUNT,
+    Channel, TEXT, TEXT, TEXT, TEXTS, TEXT, TEXTS, COUNT, COUNT, COUNT, TEXT, TEXT, TEXT, TEXTS,
+    TEXT, COUNT,
     st.builds(Retry, NUMBER, NUMBER, NUMBER),
     NUMBER, NUMBER, NUMBER, TEXTS, NUMBER, TEXT, TEXT, rows(TEXT, TEXT),
 )  # fmt: skip
@@ -36,9 +40,12 @@ CONFIGS = st.builds(
     Config, TEXT, TEXT, TEXT, TEXT,
     st.builds(LogConfig, TEXT, TEXTS),
     st.builds(LocalConfig, TEXTS, st.none() | TEXTS, TEXT, TEXT, TEXT),
-    st.lists(st.builds(Listener, TEXT, TEXT), max_size=2).map(tuple),
-    TEXTS, TEXTS, TEXTS,
-    st.builds(Limits, COUNT, COUNT),
+    st.lists(st.builds(Listener, TEXT, TEXT, st.booleans()), max_size=2).map(tuple),
+    st.builds(Smtpd, COUNT, TEXT, TEXTS, TEXTS, st.booleans()),
+    st.builds(Tls, TEXTS, TEXTS, TEXT),
+    st.builds(Auth, TEXT, TEXT, TEXTS),
+    TEXTS, TEXTS, TEXTS, TEXT,
+    st.builds(Limits, *[COUNT] * 6, NUMBER, NUMBER, *[COUNT] * 7),
     st.builds(LoadLimits, NUMBER, NUMBER, NUMBER),
     st.lists(CHANNEL, max_size=2).map(tuple),
     st.lists(st.builds(Daemon, TEXT, COUNT), max_size=2).map(tuple),
@@ -50,7 +57,7 @@ CONFIGS = st.builds(
 def plain(value):
     if type(value) is tuple:
         return all(plain(v) for v in value)
-    return value is None or type(value) in (str, int, float)
+    return value is None or type(value) in (str, int, float, bool)
 
 
 @given(CONFIGS)
@@ -71,14 +78,17 @@ def test_what_is_no_config_is_not_rebuilt(flat):
 
 def channel(name: str, queue: str) -> Channel:
     return Channel(
-        name, "smtp", queue, (), "", (), 25, 1, 1, 1, Retry(1.0, 2.0, 3.0),
+        name, "smtp", queue, (), "", (), 25, 1, 1, "may", "", "", (), "auto", 1,
+        Retry(1.0, 2.0, 3.0),
         0.0, 0.0, 1.0, (), 1.0, "", "", (),
     )  # fmt: skip
 
 
 def test_channels_and_queues_are_found_by_name():
     nothing = LogConfig("/l", ()), LocalConfig((), None, "mbox", "/m", "")
-    rest = (), (), (), (), Limits(1, 1), LoadLimits(0.0, 0.0, 0.0)
+    listener = (), Smtpd(0, "", (), (), True), Tls((), (), "1.2"), Auth("", "", ())
+    limits = Limits(1, 1, 1, 1, 1, 1, 1.0, 1.0, 1, 1, 0, 0, 0, 0, 0)
+    rest = *listener, (), (), (), "auto", limits, LoadLimits(0.0, 0.0, 0.0)
     made = (channel("a", "q"), channel("b", "q"), channel("c", "c"))
     tables = (("/t", ((1, "x.test", ""),)),)
     config = Config("/f", "h", "/s", "/r", *nothing, *rest, made, (), tables, ())

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.config.scalars import WORDS, size, spell_size, spell_time, time
+from mta.config.scalars import size, spell_size, spell_time, time
+from mta.config.words import WORDS
 
 ADDRESS_ISH = st.text(alphabet="abz019.:-_[]{}*$/@ ivp", max_size=24)
 
@@ -90,6 +91,11 @@ def test_no_times(text):
         ("relay", "192.0.2.1", "192.0.2.1"),
         ("relay", "[2001:DB8::1]", "[2001:db8::1]"),
         ("relay", "[192.0.2.1]:25", "[192.0.2.1]:25"),
+        ("relay", "Relay.Test:26  weight=10", "relay.test:26 weight=10"),
+        ("relay", "unix:/run/Dovecot/lmtp", "unix:/run/Dovecot/lmtp"),
+        ("address", "2001:DB8::1", "2001:db8::1"),
+        ("yes-no", "yes", True),
+        ("yes-no", "false", False),
         ("network", "192.0.2.0/24", "192.0.2.0/24"),
         ("network", "2001:db8::/32", "2001:db8::/32"),
         ("network", "192.0.2.1", "192.0.2.1/32"),
@@ -144,3 +150,18 @@ def test_the_ends_of_a_range_belong_to_it(word, least, most):
     assert WORDS[word].read(most) == int(most)
     with pytest.raises(ValueError):
         WORDS[word].read(str(int(most) + 1))
+
+
+PLACES = ("relay", "listener", "nameserver", "network", "host", "pattern", "address")
+TYPED = st.text(alphabet="aB.:[]1-9/* =weightunix", max_size=20) | st.sampled_from(
+    ["A.Test:25 weight=7", "unix:/A/b", "[::0:1]:25", "192.0.2.0/24", "[IPv6:::1]", ".X.Test"]
+)
+
+
+@given(st.sampled_from(PLACES), TYPED)
+def test_w4_a_place_is_read_back_as_it_was_read(word, text):
+    try:
+        found = WORDS[word].read(text)
+    except ValueError:
+        return
+    assert WORDS[word].read(found) == found

@@ -5,7 +5,9 @@ import jsonschema
 import pytest
 import yaml
 
-from mta.config.schema import SCHEMA, json_schema, json_text, keys
+from mta.config.json_schema import json_schema, json_text
+from mta.config.kinds import keys
+from mta.config.schema import SCHEMA
 
 ETC = Path(__file__).parents[2] / "etc"
 GOOD = [{"name": "a", "program": "local"}]
@@ -13,7 +15,7 @@ GOOD = [{"name": "a", "program": "local"}]
 
 def test_the_schema_beside_the_sample_is_current():
     assert (ETC / "mta.schema.json").read_text() == json_text(), (
-        "write it anew from mta.config.schema.json_text()"
+        "write it anew from mta.config.json_schema.json_text()"
     )
 
 
@@ -35,7 +37,9 @@ def test_the_schema_is_one_and_takes_the_sample():
         {"channels": GOOD, "local": {"mailbox": "mail/{user}"}},
         {"channels": [{"name": "A", "program": "local"}]},
         {"channels": [{"name": "a"}]},
-        {"channels": [{"name": "a", "program": "lmtp"}]},
+        {"channels": [{"name": "a", "program": "delay"}]},
+        {"channels": [{"name": "a", "program": "smtp", "tls": "always"}]},
+        {"channels": GOOD, "tls": {"minimum": "1.1"}},
         {"channels": [{"name": "a", "program": "local", "port": 25}]},
         {"channels": [{"name": "a", "program": "/bin/x", "relay": "x"}]},
         {"channels": [{"name": "a", "program": "pipe"}]},

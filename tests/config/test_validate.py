@@ -2,12 +2,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.config.schema import SCHEMA, ListOf, MapOf, keys
+from mta.config.kinds import ListOf, MapOf, keys
+from mta.config.schema import SCHEMA
 from mta.config.text import BadFile
 from mta.config.validate import At, validate
 from mta.config.yaml_nodes import parse
 
-NAMES = [*sorted({key.name for _, key in keys()}), "zzz"]
+NAMES = [*sorted({key.name for _, key in keys(SCHEMA)}), "zzz"]
 SCALARS = st.sampled_from(
     ["x", "smtp", "pipe", "5m", "10", "0", "*", "'1'", "~", "$local", "/bin/x"]
 )
@@ -53,7 +54,7 @@ def test_l2_a_default_is_read_as_if_it_had_been_typed(program):
     short = f"channels: [{{name: a, {needed}program: {program}}}]"
     row = validate(parse(short), SCHEMA)["channels"].value[0]
     kind = "path" if program[0] == "/" else program
-    channels = dict(keys())["channels"].kind.item
+    channels = dict(keys(SCHEMA))["channels"].kind.item
     typed = ""
     for key in channels.keys:
         default = key.default_for(kind)

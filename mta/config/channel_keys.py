@@ -1,0 +1,122 @@
+"""The keys of a channel in mta.yaml: part of the tree in schema.py."""
+
+from __future__ import annotations
+
+from mta.config.kinds import Key, ListOf, MapOf, Options
+
+__all__ = ["CHANNEL", "REMOTE"]
+
+REMOTE = ("smtp", "lmtp")
+
+_KEYS = (
+    Key("name", "name", "The channel's name.", required=True),
+    Key("program", "program", "The channel program.", required=True),
+    Key("queue", "name", "The queue; the channel's name if left out."),
+    Key(
+        "domains",
+        ListOf("pattern", lone=True),
+        'The hosts it knows: names, .suffix, "$local", "*".',
+        (),
+    ),
+    Key("table", "path", "A file with more hosts, and next hops."),
+    Key(
+        "concurrency",
+        "count",
+        "The most jobs in flight of one deliver.",
+        "4",
+        defaults=(("smtp", "50"), ("lmtp", "20"), ("list", "2")),
+    ),
+    Key(
+        "max_recipients",
+        "count",
+        "The most recipients in one job.",
+        "100",
+        defaults=(("local", "1000"), ("pipe", "1")),
+    ),
+    Key(
+        "retry",
+        MapOf(
+            (
+                Key("first", "some-time", "After the first attempt.", "5m"),
+                Key("factor", "factor", "Longer by this each time.", "2"),
+                Key("max", "some-time", "Never longer than this.", "4h"),
+            )
+        ),
+        "When to try again.",
+    ),
+    Key("dead_ttl", "time", "How long a dead host is left be.", "2h"),
+    Key("warn_after", "time", "Warn of a delay; 0 is never.", "4h"),
+    Key("fail_after", "some-time", "Give up and return the mail.", "5d"),
+    Key("options", Options(), "More options for the program."),
+    Key(
+        "relay",
+        ListOf("relay", lone=True),
+        "Hosts to hand all mail to.",
+        (),
+        programs=REMOTE,
+    ),
+    Key(
+        "port",
+        "port",
+        "The port to connect to.",
+        "25",
+        programs=REMOTE,
+        defaults=(("lmtp", "24"),),
+    ),
+    Key("tls", "tls-level", "How much TLS a connection must have.", "may", programs=REMOTE),
+    Key(
+        "ca", "path", "A file of certificates to trust; the system's if left out.", programs=REMOTE
+    ),
+    Key("credentials", "path", "A file of names and passwords to log in with.", programs=REMOTE),
+    Key(
+        "source",
+        ListOf("address", lone=True),
+        "Own addresses to connect from.",
+        (),
+        programs=REMOTE,
+    ),
+    Key(
+        "mta_sts",
+        "auto-yes-no",
+        "Heed the policies of MTA-STS; auto is where the port is 25 and there is no relay.",
+        "auto",
+        programs=("smtp",),
+    ),
+    Key(
+        "per_host",
+        "count",
+        "The most connections to one host.",
+        "20",
+        programs=REMOTE,
+    ),
+    Key(
+        "command",
+        ListOf("text", least=1),
+        "The program to run, and its arguments.",
+        required=True,
+        programs=("pipe",),
+    ),
+    Key(
+        "timeout",
+        "some-time",
+        "How long the command may run.",
+        "5m",
+        programs=("pipe",),
+    ),
+    Key(
+        "members",
+        "members",
+        "The file of a list's members.",
+        required=True,
+        programs=("list",),
+    ),
+    Key(
+        "owner",
+        "owner",
+        "The reverse-path of a list's mail.",
+        "postmaster",
+        programs=("list",),
+    ),
+)
+
+CHANNEL = MapOf(_KEYS, by_program=True)
