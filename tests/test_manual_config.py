@@ -47,7 +47,7 @@ def test_the_manual_gives_the_defaults(dotted):
     defaults = {key.default, *(value for _, value in key.defaults)}
     for default in defaults - ABSENT:
         if isinstance(default, tuple):
-            assert "Default: both." in text
+            assert "Default: both." in text or "Default: all." in text
         else:
             assert f".Ql {default}" in text.partition("Default:")[2], text
     for program, _ in key.defaults:
@@ -59,8 +59,8 @@ def test_the_manual_gives_the_defaults(dotted):
 def test_the_manual_says_which_program_a_key_belongs_to():
     text = manual_keys()
     for dotted, key in keys(SCHEMA):
-        for program in key.programs:
-            assert text[dotted].startswith(f"Only for {program}"), dotted
+        if key.programs:
+            assert text[dotted].startswith(f"Only for {' and '.join(key.programs)}"), dotted
 
 
 @pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is not installed")

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+from mta.config import lint_listen
+from mta.config.findings import Facts, Finding
 from mta.config.model import Channel, Config, Daemon
 from mta.config.routing import known_user, read_include, router_with
 from mta.route.router import Routed
@@ -23,31 +25,6 @@ __all__ = ["Facts", "Finding", "check", "file_system", "gather", "lint", "spell"
 
 NETWORK_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "afs", "ceph")
 MEMORY_SYSTEMS = ("tmpfs", "ramfs")
-
-
-@frozen
-class Finding:
-    """One remark; ``line`` is one of mta.yaml, or None; ``severity`` "error" or "warning"."""
-
-    line: int | None
-    severity: str
-    text: str
-
-
-@frozen
-class Facts:
-    """What the configuration does not say itself.
-
-    ``spool_system`` is the file system's type, "" if unknown; the devices are
-    st_dev of the spool and of the log directory, or of the nearest directory
-    above that exists.  The functions are those that a Router asks.
-    """
-
-    spool_system: str
-    spool_device: int
-    log_device: int
-    known_user: Callable[[str], bool]
-    read_include: Callable[[str], str]
 
 
 @frozen
@@ -93,6 +70,7 @@ def gather(config: Config) -> Facts:
         os.stat(log).st_dev,
         lambda name: known_user(config, name),
         lambda path: read_include(config, path),
+        os.path.exists,
     )
 
 
@@ -338,8 +316,7 @@ def _faults(routed: Routed) -> Iterator[tuple[object, str]]:
         yield (prefix, frozenset(cycle.split(" -> "))), text
 
 
-Rule = Callable[[Config, Facts], Iterator[Finding]]
-RULES: tuple[Rule, ...] = (
+RULES = (
     _commands,
     _unknown_channels,
     _unserved_queues,
@@ -351,4 +328,5 @@ RULES: tuple[Rule, ...] = (
     _late_warnings,
     _local_domains,
     _aliases,
+    *lint_listen.RULES,
 )

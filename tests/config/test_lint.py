@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.config.build import build
-from mta.config.lint import RULES, Facts, Finding, _covered, check, file_system, gather, lint, spell
+from mta.config.findings import Facts, Finding
+from mta.config.lint import RULES, _covered, check, file_system, gather, lint, spell
 
 ETC = Path(__file__).parents[2] / "etc"
 LOCAL = "- {name: local, program: local, domains: $local}\n"
@@ -16,8 +17,8 @@ def no_include(path):
     raise ValueError(f"{path}: none here")
 
 
-def facts(system="ext4", spool=1, log=2, known=("alice", "root"), include=no_include):
-    return Facts(system, spool, log, lambda name: name in known, include)
+def facts(system="ext4", spool=1, log=2, known=("alice", "root"), include=no_include, there=()):
+    return Facts(system, spool, log, lambda name: name in known, include, there.__contains__)
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ X = "- {name: x, program: smtp, domains: '*'}\n"
             "no deliver serves the queue 'x' without -t: mail older than 24 hours",
         ),
         (["deliver -t24 -b", "deliver -b -t 48 -c x"], 7, "mail older than 48 hours"),
-        (["smtpd"], None, "no deliver serves the queue 'local'"),
+        (["deliver -b -cx"], None, "no deliver serves the queue 'local'"),
         (["deliver -b -clocal"], None, "no deliver serves the queue 'x'"),
         (["deliver -b -c local,x 12345"], None, "no deliver serves the queue 'x'"),
         (["deliver -b -clocal", "deliver -cx"], None, "no deliver serves the queue 'x'"),
