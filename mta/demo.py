@@ -43,6 +43,7 @@ intake made a job of it, deliver claimed that and gave it to the channel program
 _NEXT = """\
 Try next (in another terminal; put {bin} in your PATH):
   echo hello | submit {address}     send another
+  swaks --server {smtp} --to {address}     or by SMTP, with any client
   mta route someone@example.org     why that would be refused, rule by rule
   mta status                        who runs, what waits
   mailq                             the queue, as Postfix shows it
@@ -123,7 +124,9 @@ def _try(supervisor: Supervisor, config: Config, say: Callable[[str], None]) -> 
     else:
         say(f"It has not arrived within {WITHIN:.0f} s: mta why {message_id}")
     binaries = os.path.dirname(sys.executable)
-    say(_NEXT.format(bin=binaries, address=address, id=message_id, path=config.path))
+    smtp = next((listener.address for listener in config.listen), "") or "(smtpd does not run)"
+    named = {"address": address, "id": message_id, "path": config.path, "smtp": smtp}
+    say(_NEXT.format(bin=binaries, **named))
     return arrived
 
 

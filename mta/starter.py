@@ -2,6 +2,7 @@
 
 It can do no harm: mail for this machine's own names goes to a Maildir below
 the state directory, everything else is refused at submission with the reason.
+SMTP is served on loopback only, at the first free port from 2525 on.
 No developer's machine mails the world by accident.
 
 Source   XDG base directories: $XDG_CONFIG_HOME, $XDG_STATE_HOME.
@@ -14,10 +15,12 @@ import os
 import pwd
 import re
 
+from mta.machine.ports import first_free
 from mta.values import frozen
 
 __all__ = ["Starter", "find_starter", "write"]
 
+PORT = 2525
 _ROOTS = "postmaster"  # who reads root's mail: a mailbox here, no account of the system
 
 _YAML = """\
@@ -33,12 +36,15 @@ local:
   users: ["{user}"]
   mailbox: "maildir:{state}/mail/{{user}}/"
   aliases: aliases
+listen:
+  - {{address: "127.0.0.1:{port}", service: mx}}
 channels:
   - {{name: local, program: local, domains: $local}}
 # Mail for any other host is refused when it is submitted.  To send it on:
 #  - {{name: smtp, program: smtp, domains: "*", relay: ["smtp.example.net:25"]}}
 # and below it a deliver:  - deliver -b -csmtp
 daemons:
+  - smtpd
   - deliver -b -clocal
 """
 
@@ -92,7 +98,7 @@ def write(starter: Starter) -> str:
     directory = os.path.dirname(starter.config)
     os.makedirs(directory, exist_ok=True)
     state, user = (json.dumps(word)[1:-1] for word in (starter.state, starter.user))
-    text = _YAML.format(state=state, user=user, hostname=starter.hostname)
+    text = _YAML.format(state=state, user=user, hostname=starter.hostname, port=first_free(PORT))
     alias = "root: postmaster" if starter.user == _ROOTS else f"postmaster: {starter.user}"
     _create(os.path.join(directory, "aliases"), _ALIASES.format(alias=alias))
     _create(starter.config, text)

@@ -37,19 +37,17 @@ SHORTEST, LONGEST = 1.0, 60.0  # seconds before a daemon that died is started ag
 STEADY = 60.0  # one that ran this long had a good start: its pause begins anew
 PATIENCE = 30.0  # seconds that daemons have to stop before they are killed
 
-_MODULES = {"deliver": "mta.deliver.program"}
-_LATER = {"smtpd": "this version has no SMTP listener yet; mail comes in through submit"}
+_MODULES = {"deliver": "mta.deliver.program", "smtpd": "mta.smtpd.program"}
 _HOPELESS = (EX_USAGE, EX_CONFIG)
 
 
 @frozen
 class Command:
-    """A daemon's command as typed, and what is run for it; ``argv`` () cannot be run yet."""
+    """A daemon's command as typed, its line in mta.yaml, and what is run for it."""
 
     text: str
     line: int
     argv: tuple[str, ...]
-    remark: str = ""
 
 
 def commands(config: Config) -> list[Command]:
@@ -60,13 +58,11 @@ def commands(config: Config) -> list[Command]:
         if name in _MODULES:
             argv = (sys.executable, "-m", _MODULES[name], *arguments)
             found.append(Command(daemon.command, daemon.line, argv))
-        elif name in _LATER:
-            found.append(Command(daemon.command, daemon.line, (), _LATER[name]))
         else:
-            known = ", ".join([*_MODULES, *_LATER])
+            known = ", ".join(_MODULES)
             where = f"{config.path}:{daemon.line}:1"
             raise ConfigError(f"{where}: {name!r} is no daemon; there are: {known}")
-    if not any(command.argv for command in found):
+    if not found:
         raise ConfigError(f"{config.path}: no daemon to start: see daemons in mta.yaml(5)")
     return found
 
@@ -108,13 +104,10 @@ class Supervisor:
         """Supervise ``config.daemons``, and ``say`` what happens, a line each.  ConfigError."""
         self._config = config
         self._say = say
-        self._children = [_Child(c) for c in commands(config) if c.argv]
+        self._children = [_Child(command) for command in commands(config)]
         self._signals = Signals(signal.SIGINT, signal.SIGTERM)
         if made := make_mail_root(config):
             say(f"made {made}")
-        for command in commands(config):
-            if not command.argv:
-                say(f"line {command.line}: {command.text}: {command.remark}")
 
     @property
     def hopeless(self) -> bool:

@@ -33,13 +33,13 @@ def test_a_deliver_is_run_by_this_interpreter_with_its_flags(tmp_path: Path) -> 
     assert command.argv == (sys.executable, "-m", "mta.deliver.program", "-b", "-clocal,smtp")
 
 
-def test_a_listener_is_passed_over_with_a_remark(tmp_path: Path) -> None:
-    listener, deliver = commands(config_with(tmp_path, "smtpd", "deliver -b"))
-    assert listener.argv == () and "no SMTP listener yet" in listener.remark
+def test_a_listener_is_started_like_any_daemon(tmp_path: Path) -> None:
+    listener, deliver = commands(config_with(tmp_path, "smtpd --workers 2", "deliver -b"))
+    assert listener.argv == (sys.executable, "-m", "mta.smtpd.program", "--workers", "2")
     assert deliver.argv[-1] == "-b"
 
 
-@pytest.mark.parametrize("daemons", [["delivre -b"], ["smtpd"], ["deliver -b", "/bin/sh"]])
+@pytest.mark.parametrize("daemons", [["delivre -b"], ["''"], ["deliver -b", "/bin/sh"]])
 def test_what_is_no_daemon_is_a_configuration_error(tmp_path: Path, daemons: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"mta\.yaml:"):
         commands(config_with(tmp_path, *daemons))
