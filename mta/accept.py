@@ -24,15 +24,15 @@ from mta.types import MESSAGE, NULL_PATH, RECIPIENT, Mailbox, Outcome, Reply
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mta.config.model import Config
-    from mta.route.router import Router, Target
+    from mta.route.router import Router
     from mta.spool.journal import Draft, Writer
     from mta.spool.spool import Spool
-    from mta.types import ReversePath
+    from mta.types import Job, ReversePath
 
-__all__ = ["Door", "RefusedError", "open_door"]
+__all__ = ["Door", "RefusedError", "needs_utf8", "open_door"]
 
 
 class RefusedError(PosthouseError):
@@ -95,13 +95,32 @@ class Door:
         *,
         smtputf8: bool = False,
         origin: str = "",
+        ret: str = "",
+        envid: str = "",
+        requiretls: bool = False,
+        binary: bool = False,
+        dsn: Mapping[Mailbox, tuple[str, str]] | None = None,
     ) -> str:
         """Accept ``draft`` for those of ``routed`` that are good; return its id, durable.
 
+        ``dsn`` holds what was asked of DSNs (NOTIFY, ORCPT; RFC 3461) by the address
+        as ``Routed.mailbox`` has it; what an alias makes of that address inherits it.
+        The other keywords are fields of entry.Envelope.
         RefusedError for a limit, or when none is good; SpoolError when it could
         not be made durable.  In both cases nothing is accepted and the draft is gone.
         """
-        ident = self.append(draft, routed, reverse_path, smtputf8=smtputf8, origin=origin)
+        ident = self.append(
+            draft,
+            routed,
+            reverse_path,
+            smtputf8=smtputf8,
+            origin=origin,
+            ret=ret,
+            envid=envid,
+            requiretls=requiretls,
+            binary=binary,
+            dsn=dsn,
+        )
         self.sync()
         return ident
 
@@ -113,10 +132,41 @@ class Door:
         *,
         smtputf8: bool = False,
         origin: str = "",
+        ret: str = "",
+        envid: str = "",
+        requiretls: bool = False,
+        binary: bool = False,
+        dsn: Mapping[Mailbox, tuple[str, str]] | None = None,
     ) -> str:
         """As commit, but the message is accepted only when sync() has returned.
 
         After a SpoolError, nothing that was appended since the last sync() is accepted.
+        """
+        jobs = self.jobs(draft, routed, reverse_path, dsn)
+        smtputf8 = smtputf8 or needs_utf8(jobs, reverse_path)
+        self.writer.append(
+            draft,
+            jobs,
+            reverse_path,
+            smtputf8=smtputf8,
+            origin=origin,
+            ret=ret,
+            envid=envid,
+            requiretls=requiretls,
+            binary=binary,
+        )
+        return draft.id
+
+    def jobs(
+        self,
+        draft: Draft,
+        routed: Sequence[Routed],
+        reverse_path: ReversePath,
+        dsn: Mapping[Mailbox, tuple[str, str]] | None = None,
+    ) -> tuple[Job, ...]:
+        """Return the jobs that ``draft`` makes; for append(), and for writers of other kinds.
+
+        RefusedError for a limit, or when no recipient is good: then the draft is gone.
         """
         targets = [target for r in routed for target in r.targets]
         try:
@@ -127,10 +177,7 @@ class Door:
         except RefusedError:
             draft.abort()
             raise
-        jobs = make_jobs(targets, reverse_path, self._most)
-        smtputf8 = smtputf8 or _needs_utf8(targets, reverse_path)
-        self.writer.append(draft, jobs, reverse_path, smtputf8=smtputf8, origin=origin)
-        return draft.id
+        return make_jobs(targets, reverse_path, self._most, dsn)
 
     def sync(self) -> None:
         """Make all that was appended durable, and wake intake; SpoolError if that failed."""
@@ -144,7 +191,7 @@ class Door:
         self.writer.close()
 
 
-def _needs_utf8(targets: Sequence[Target], reverse_path: ReversePath) -> bool:
+def needs_utf8(jobs: Sequence[Job], reverse_path: ReversePath) -> bool:
     """Whether an address of the envelope needs SMTPUTF8 (RFC 6531) on its way.
 
     Raw UTF-8 in the header alone does not ask for it: such mail has always
@@ -152,7 +199,7 @@ def _needs_utf8(targets: Sequence[Target], reverse_path: ReversePath) -> bool:
     """
     if reverse_path is not NULL_PATH and not str(reverse_path).isascii():
         return True
-    return any(not str(target.mailbox).isascii() for target in targets)
+    return any(not str(r.mailbox).isascii() for job in jobs for r in job.recipients)
 
 
 def open_door(config: Config) -> Door:

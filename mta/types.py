@@ -138,13 +138,17 @@ class Recipient:
 
     ``action`` is "" for a mailbox; "|command" or "/file" only when an alias or a
     forward file of this machine said so, never from an address.  ``original``
-    is the address as it was submitted, where an alias changed it.
+    is the address as it was submitted, where an alias changed it.  ``notify``
+    and ``orcpt`` are as RFC 3461 s4.1 and s4.2 ask for DSNs: "NEVER", or some of
+    "SUCCESS,FAILURE,DELAY", and "rfc822;bob@x.test", decoded; "" if not given.
     """
 
     index: int
     mailbox: Mailbox
     action: str = ""
     original: Mailbox | None = None
+    notify: str = ""
+    orcpt: str = ""
 
 
 @frozen

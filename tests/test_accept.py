@@ -127,6 +127,39 @@ def test_the_null_path(door: Door, tmp_path: Path) -> None:
     assert one(tmp_path)[0].envelope.reverse_path == NULL_PATH
 
 
+def test_what_was_asked_of_dsns_goes_with_what_an_alias_makes(door: Door, tmp_path: Path) -> None:
+    draft = door.begin()
+    draft.write(TEXT)
+    everyone = Mailbox("everyone", "example.test")
+    door.commit(
+        draft,
+        [door.verify("everyone"), door.verify("x@a.remote.test")],
+        ALICE,
+        ret="FULL",
+        envid="QQ 1",
+        requiretls=True,
+        binary=True,
+        dsn={everyone: ("SUCCESS", "rfc822;everyone@example.test")},
+    )
+    here, there = [entry for entry, _ in queued(tmp_path)]
+    for entry in (here, there):
+        envelope = entry.envelope
+        assert (envelope.ret, envelope.envid) == ("FULL", "QQ 1")
+        assert envelope.requiretls
+        assert envelope.binary
+    asked = {(r.notify, r.orcpt) for r in here.job.recipients}
+    assert asked == {("SUCCESS", "rfc822;everyone@example.test")}
+    assert [(r.notify, r.orcpt) for r in there.job.recipients] == [("", "")]
+
+
+def test_jobs_are_made_for_writers_of_other_kinds(door: Door) -> None:
+    draft = door.begin()
+    (job,) = door.jobs(draft, [door.verify("alice")], ALICE, {ALICE: ("NEVER", "")})
+    assert job.recipients[0].notify == "NEVER"
+    with pytest.raises(RefusedError, match="no valid recipients"):
+        door.jobs(draft, [door.verify("nobody")], ALICE)
+
+
 def test_intake_is_woken_after_the_message_is_durable(
     door: Door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,9 +4,7 @@ One record is one line of words, so that a channel program can be written in any
 language and its conversation read by a person: see channel(7).
 
 Source   man/channel.7.  Line and word limits are of the protocol, not of a peer.
-Units    ``size`` octets; ``arrived`` seconds since the epoch; ``tag`` the number
-         that deliver gave the job for this conversation; ``index`` a
-         recipient's index within its message.
+Units    As in mta.channel.said, whose values these lines carry.
 
 Invariants, each a property in tests/channel/test_records.py
     R1   Every record read back from its encoding is the record that was encoded.
@@ -18,9 +16,23 @@ from __future__ import annotations
 
 import re
 
+from mta.channel.said import (
+    ALL,
+    EACH,
+    FD,
+    INLINE,
+    Answer,
+    Dispatch,
+    Done,
+    Opening,
+    Part,
+    Quit,
+    TlsFact,
+    Told,
+)
 from mta.errors import LocalProtocolError, RemoteProtocolError
-from mta.types import NULL_PATH, Host, Mailbox, Outcome, Recipient, Reply, ReversePath
-from mta.values import frozen
+from mta.types import NULL_PATH, Mailbox, Outcome, Recipient, Reply, ReversePath
+from mta.values import replace
 from mta.words import quote, unquote
 
 __all__ = [
@@ -37,6 +49,7 @@ __all__ = [
     "Opening",
     "Part",
     "Quit",
+    "TlsFact",
     "Told",
     "decode_mailbox",
     "decode_words",
@@ -45,95 +58,19 @@ __all__ = [
     "encode_done",
     "encode_opening",
     "encode_outcome",
+    "encode_passed",
+    "encode_tls",
     "parse",
     "read_job",
     "read_outcome",
     "read_recipient",
+    "read_tls",
+    "with_param",
 ]
 
 VERSION = 1
 LINE_LIMIT = 8192  # octets of one line, its LF included
 RECIPIENT_LIMIT = 100_000  # recipients of one job
-
-EACH = "each"  # an outcome stands from the moment it is told
-ALL = "all"  # the outcomes of a job stand when ``done`` is told, and not before
-FD = "fd"  # the body comes as a descriptor with ``send``
-INLINE = "inline"  # the body comes as octets after ``body``
-
-
-@frozen
-class Opening:
-    """What deliver tells a program first: where it stands, and its options in order."""
-
-    channel: str
-    queue: str
-    hostname: str
-    options: tuple[tuple[str, str], ...] = ()
-
-    def option(self, name: str, default: str = "") -> str:
-        """Return the last value of option ``name``, or ``default``."""
-        return ([v for n, v in self.options if n == name] or [default])[-1]
-
-    def every(self, name: str) -> tuple[str, ...]:
-        """Return all values of option ``name`` in order: how a list is given."""
-        return tuple([v for n, v in self.options if n == name])
-
-
-@frozen
-class Answer:
-    """How a program works: ``settles`` EACH or ALL, ``jobs`` at once, ``body`` FD or INLINE."""
-
-    settles: str
-    jobs: int
-    body: str = FD
-
-
-@frozen
-class Dispatch:
-    """One job as it is handed to a channel program, with the recipients it shall do."""
-
-    tag: int
-    id: str
-    reverse_path: ReversePath
-    size: int
-    arrived: float
-    host: Host
-    next_hop: str
-    eight_bit: bool
-    smtputf8: bool
-    recipients: tuple[Recipient, ...]
-
-
-@frozen
-class Told:
-    """What became of the recipients ``indexes`` of job ``tag``; ``relay`` is who said so, or ""."""
-
-    tag: int
-    indexes: tuple[int, ...]
-    outcome: Outcome
-    relay: str = ""
-
-
-@frozen
-class Done:
-    """Job ``tag`` is finished: every recipient of it has been told, the body is closed."""
-
-    tag: int
-
-
-@frozen
-class Part:
-    """Some octets of the inline body of job ``tag``, in order; ``last`` when it is complete."""
-
-    tag: int
-    octets: bytes
-    last: bool
-
-
-@frozen
-class Quit:
-    """deliver will send no more jobs: finish those in flight and exit 0."""
-
 
 # word     = 1*( %x21-24 / %x26-7E / %x80-FF / "%" 2HEXDIG ) / "%"    ; "%" alone: the empty word
 # line     = word *( SP word ) LF                                     ; UTF-8
@@ -159,6 +96,7 @@ _PATTERNS: dict[bytes, re.Pattern[bytes]] = {
             ]
         ),
         b"rcpt": rb" ".join([b"rcpt", _NUMBER, _NUMBER, _WORD, _WORD, _WORD]),
+        b"param": rb"param " + _NUMBER + rb" ([0-9]{1,15}|\*) ([a-z0-9_]{1,64}) " + _WORD,
         b"send": rb"send " + _NUMBER,
         b"body": rb"body " + _NUMBER + b" " + _NUMBER,
         b"quit": rb"quit",
@@ -167,19 +105,21 @@ _PATTERNS: dict[bytes, re.Pattern[bytes]] = {
         + rb" ([0-9]{1,15}|\*) (?P<code>(?P<class>[245])[0-9]{2})"
         rb" (?P<status>(?P=class)\.[0-9]{1,3}\.[0-9]{1,3})"
         rb" (?P<scope>recipient|message|host|channel) (?P<relay>[^ ]+) (?P<text>.*)",
+        b"passed": rb"passed " + _NUMBER + rb" ([0-9]{1,15}|\*)",
+        b"tls": rb"tls" + (b" " + _WORD) * 6 + rb"(?: ([a-z]{1,20}))?",
         b"done": rb"done " + _NUMBER,
     }.items()
 }
 _HELLOS = {
     "hello": re.compile(rb"hello ([0-9]{1,9}) " + _WORD + b" " + _WORD + b" " + _WORD),
-    "answer": re.compile(rb"hello ([0-9]{1,9}) (each|all) ([1-9][0-9]{0,5}) (fd|inline)"),
+    "answer": re.compile(rb"hello ([0-9]{1,9}) (each|all) ([1-9][0-9]{0,5}) (fd|inline)( params)?"),
 }
 
 _CONTROL = bytes(range(0x20)) + b"\x7f"
 _TEXT_ESCAPES = {c: f"%{c:02X}" for c in (*range(0x20), 0x25, 0x7F)}
 _TEXT_SPECIAL = re.compile("[\x00-\x1f%\x7f]")
 _PLAIN_LOCAL = re.compile(r"[a-zA-Z0-9_+=-]+(?:\.[a-zA-Z0-9_+=-]+)*")
-_FLAGS = ("8bitmime", "smtputf8")
+_FLAGS = ("8bitmime", "smtputf8", "requiretls", "binarymime")
 
 
 def _text(text: str) -> str:
@@ -241,15 +181,15 @@ def encode_opening(opening: Opening) -> bytes:
 
 def encode_answer(answer: Answer) -> bytes:
     """Return the program's greeting."""
-    return _line(f"hello {VERSION} {answer.settles} {answer.jobs} {answer.body}")
+    params = " params" if answer.params else ""
+    return _line(f"hello {VERSION} {answer.settles} {answer.jobs} {answer.body}{params}")
 
 
 def encode_dispatch(dispatch: Dispatch, body: str = FD) -> bytes:
     """Return the lines of one job, up to where its body (or descriptor) goes."""
     tag = dispatch.tag
-    flags = ",".join(
-        [f for f, on in zip(_FLAGS, (dispatch.eight_bit, dispatch.smtputf8), strict=True) if on]
-    )
+    needs = (dispatch.eight_bit, dispatch.smtputf8, dispatch.requiretls, dispatch.binary)
+    flags = ",".join([flag for flag, on in zip(_FLAGS, needs, strict=True) if on])
     lines = [
         _line(
             f"job {tag} {_word(dispatch.id)} {_mailbox(dispatch.reverse_path)} {dispatch.size} "
@@ -262,10 +202,41 @@ def encode_dispatch(dispatch: Dispatch, body: str = FD) -> bytes:
         )
         for r in dispatch.recipients
     ]
+    lines += [
+        _line(f"param {tag} {index} {name} {_word(value)}")
+        for index, name, value in _params(dispatch)
+    ]
     lines.append(b"send %d\n" % tag)
     if body == INLINE:
         lines.append(b"body %d %d\n" % (tag, dispatch.size))
     return b"".join(lines)
+
+
+def _params(dispatch: Dispatch) -> list[tuple[int | str, str, str]]:
+    """Return what ``param`` lines tell: index or "*", name, value."""
+    params: list[tuple[int | str, str, str]] = []
+    if dispatch.ret:
+        params.append(("*", "ret", dispatch.ret))
+    if dispatch.envid:
+        params.append(("*", "envid", dispatch.envid))
+    for r in dispatch.recipients:
+        if r.notify:
+            params.append((r.index, "notify", r.notify))
+        if r.orcpt:
+            params.append((r.index, "orcpt", r.orcpt))
+    return params
+
+
+def encode_passed(tag: int, index: int | None) -> bytes:
+    """Return the line that says that the server is told of DSNs for ``index``, or for all."""
+    return _line(f"passed {tag} {'*' if index is None else index}")
+
+
+def encode_tls(fact: TlsFact) -> bytes:
+    """Return the line that tells of one connection."""
+    named = (fact.domain, fact.host, fact.policy, fact.result, fact.protocol, fact.cipher)
+    words = [_word(_clean(text[:255])) for text in named]
+    return _line(" ".join(["tls", *words, *((fact.level,) if fact.level else ())]))
 
 
 def encode_outcome(tag: int, index: int | None, outcome: Outcome, relay: str = "") -> bytes:
@@ -328,8 +299,8 @@ def _parse_hello(line: bytes, pattern: re.Pattern[bytes]) -> re.Match[bytes]:
 
 
 def decode_words(match: re.Match[bytes]) -> list[str]:
-    """Return all fields of a parsed line as text."""
-    return [_unword(octets) for octets in match.groups()]
+    """Return all fields of a parsed line as text; "" for one that is absent."""
+    return [_unword(octets) if octets is not None else "" for octets in match.groups()]
 
 
 def read_job(match: re.Match[bytes]) -> Dispatch:
@@ -339,9 +310,20 @@ def read_job(match: re.Match[bytes]) -> Dispatch:
     if not set(named) <= set(_FLAGS):
         raise RemoteProtocolError(f"unknown flag in {flags!r}")
     path: ReversePath = decode_mailbox(reverse) if reverse else NULL_PATH
-    eight_bit, smtputf8 = (f in named for f in _FLAGS)
+    eight_bit, smtputf8, requiretls, binary = (f in named for f in _FLAGS)
     return Dispatch(
-        int(tag), id, path, int(size), float(arrived), host, next_hop, eight_bit, smtputf8, ()
+        int(tag),
+        id,
+        path,
+        int(size),
+        float(arrived),
+        host,
+        next_hop,
+        eight_bit,
+        smtputf8,
+        (),
+        requiretls=requiretls,
+        binary=binary,
     )
 
 
@@ -351,6 +333,28 @@ def read_recipient(match: re.Match[bytes]) -> Recipient:
     return Recipient(
         int(index), decode_mailbox(mailbox), action, decode_mailbox(original) if original else None
     )
+
+
+def with_param(match: re.Match[bytes], job: Dispatch, recipients: dict[int, Recipient]) -> Dispatch:
+    """Return ``job``, or change one of ``recipients``, as a parsed ``param`` line says.
+
+    A name that this side does not know is passed over; RemoteProtocolError for
+    a recipient that the job does not have.
+    """
+    _, index, name, value = decode_words(match)
+    if index == "*":
+        return replace(job, **{name: value}) if name in ("ret", "envid") else job
+    recipient = recipients.get(int(index))
+    if recipient is None:
+        raise RemoteProtocolError(f"a param for recipient {index}, which the job does not have")
+    if name in ("notify", "orcpt"):
+        recipients[recipient.index] = replace(recipient, **{name: value})
+    return job
+
+
+def read_tls(match: re.Match[bytes]) -> TlsFact:
+    """Return a parsed ``tls`` line as a TlsFact."""
+    return TlsFact(*[_clean(word) for word in decode_words(match)])
 
 
 def read_outcome(match: re.Match[bytes]) -> tuple[Outcome, str]:

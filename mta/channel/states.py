@@ -23,14 +23,19 @@ SESSION: dict[tuple[str, str], str] = {
     ("offered", "quit"): "closing",
     ("open", "job"): "open",
     ("open", "rcpt"): "open",
+    ("open", "param"): "open",
     ("open", "send"): "open",
     ("open", "body"): "open",
+    ("open", "passed"): "open",
     ("open", "outcome"): "open",
     ("open", "done"): "open",
+    ("open", "tls"): "open",
     ("open", "quit"): "closing",
     ("closing", "answer"): "closing",
+    ("closing", "passed"): "closing",
     ("closing", "outcome"): "closing",
     ("closing", "done"): "closing",
+    ("closing", "tls"): "closing",
 }
 # The same for one job, by how the program takes bodies.
 JOB: dict[str, dict[tuple[str, str], str]] = {
@@ -38,7 +43,9 @@ JOB: dict[str, dict[tuple[str, str], str]] = {
         ("absent", "job"): "named",
         ("named", "rcpt"): "addressed",
         ("addressed", "rcpt"): "addressed",
+        ("addressed", "param"): "addressed",
         ("addressed", "send"): "sent",
+        ("sent", "passed"): "sent",
         ("sent", "outcome"): "sent",
         ("sent", "done"): "absent",
     },
@@ -46,14 +53,16 @@ JOB: dict[str, dict[tuple[str, str], str]] = {
         ("absent", "job"): "named",
         ("named", "rcpt"): "addressed",
         ("addressed", "rcpt"): "addressed",
+        ("addressed", "param"): "addressed",
         ("addressed", "send"): "promised",
         ("promised", "body"): "sent",
+        ("sent", "passed"): "sent",
         ("sent", "outcome"): "sent",
         ("sent", "done"): "absent",
     },
 }
-FROM_DELIVER = frozenset(("hello", "option", "go", "job", "rcpt", "send", "body", "quit"))
-FROM_PROGRAM = frozenset(("answer", "outcome", "done"))
+FROM_DELIVER = frozenset(("hello", "option", "go", "job", "rcpt", "param", "send", "body", "quit"))
+FROM_PROGRAM = frozenset(("answer", "passed", "outcome", "done", "tls"))
 
 
 def walk(table: dict[tuple[str, str], str], state: str, word: str) -> str:

@@ -58,7 +58,7 @@ RETRY_WAIT = 60.0  # until a job is tried again whose trouble was our own
 class Flight:
     """A job on its way: claimed, handed to a channel program, not settled yet."""
 
-    __slots__ = ("arrived", "claim", "mono", "not_before", "started", "told", "tried")
+    __slots__ = ("arrived", "claim", "mono", "not_before", "passed", "started", "told", "tried")
 
     def __init__(
         self,
@@ -75,6 +75,7 @@ class Flight:
         self.arrived = arrived(claim.name.id)
         self.not_before = 0.0
         self.told: dict[int, tuple[Outcome, str]] = {}
+        self.passed: set[int] = set()  # whose server reports their success itself
 
     @property
     def name(self) -> JobName:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mta.config.model import Channel
     from mta.deliver.desk import Clock
     from mta.machine.log import Log
-    from mta.spool.entry import RecipientState
+    from mta.spool.entry import Envelope, RecipientState
     from mta.spool.layout import JobName
     from mta.spool.spool import Claim, Spool
 
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 
         def flush(self) -> None:
             """Write what send() has gathered."""
+
+        def refusal(self, envelope: Envelope) -> Outcome | None:
+            """Return the failure of a message that it cannot take, None if it can."""
 
 
 __all__ = ["Lane", "Rules"]
@@ -253,6 +256,12 @@ class Lane:
             self.index.later(claim.name, max(verdict.when, now + 1.0))
             return False
         flight = Flight(claim, tried, now, self._clock.monotonic())
+        refusal = program.refusal(claim.entry.envelope)
+        if refusal is not None:
+            flight.told = {recipient.index: (refusal, "") for recipient, _ in tried}
+            self._settling += 1
+            self._desk.settle(flight, self._landed)
+            return True
         self._flights[program.send(flight, claim.open_body())] = flight
         self.hosts.launch(facts.host)
         self.latest_host = facts.host
@@ -282,9 +291,22 @@ class Lane:
     def _is_due(self, facts: JobFacts, now: float) -> bool:
         return facts.last == 0.0 or self._decide(facts, now).verdict == GO
 
-    def told(self, tag: int, indexes: Sequence[int], outcome: Outcome, relay: str) -> None:
-        """The program told an outcome for some recipients of flight ``tag``."""
+    def told(
+        self,
+        tag: int,
+        indexes: Sequence[int],
+        outcome: Outcome,
+        relay: str,
+        *,
+        passed: bool = False,
+    ) -> None:
+        """The program told an outcome for some recipients of flight ``tag``.
+
+        ``passed``: their server was told what DSNs they want.
+        """
         flight = self._flights[tag]
+        if passed:
+            flight.passed.update(indexes)
         flight.told.update(dict.fromkeys(indexes, (outcome, relay)))
         host = flight.name.host
         news = self.hosts.learn(host, outcome, flight.mono, self._clock.monotonic())

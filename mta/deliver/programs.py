@@ -22,13 +22,13 @@ import signal
 import socket
 import subprocess
 
-from mta.channel.records import FD, Answer, Told
+from mta.channel.records import FD, Done, Told
 from mta.channel.talk import DeliverEnd
 from mta.deliver.options import command
 from mta.deliver.outbox import Outbox
 from mta.errors import PosthouseError, RemoteProtocolError
 from mta.machine import clock
-from mta.types import Reply
+from mta.types import MESSAGE, Outcome, Reply
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mta.deliver.desk import Flight
     from mta.deliver.lane import Lane
     from mta.machine.log import Log
+    from mta.spool.entry import Envelope
 
 __all__ = ["ChannelProgram"]
 
@@ -139,6 +140,15 @@ class ChannelProgram:
         self._outbox.add(self._end.opening())
         self.flush()
 
+    def refusal(self, envelope: Envelope) -> Outcome | None:
+        """Return the failure of a message that needs more than the program knows of."""
+        if not (envelope.requiretls or envelope.binary):
+            return None
+        if self._end is None or self._end.answer is None or self._end.answer.params:
+            return None
+        what, status = ("REQUIRETLS", "5.7.30") if envelope.requiretls else ("BINARYMIME", "5.6.3")
+        return Outcome(Reply(554, status, f"this channel's program knows no {what}"), MESSAGE)
+
     def send(self, flight: Flight, body: int) -> int:
         """Gather a job for flush(); ``body`` is ours to close.  Returns the job's tag.
 
@@ -157,6 +167,10 @@ class ChannelProgram:
                 [recipient for recipient, _ in flight.tried],
                 eight_bit=envelope.eight_bit,
                 smtputf8=envelope.smtputf8,
+                ret=envelope.ret,
+                envid=envelope.envid,
+                requiretls=envelope.requiretls,
+                binary=envelope.binary,
             )
         except PosthouseError:
             os.close(body)
@@ -205,8 +219,10 @@ class ChannelProgram:
             self._busy = clock.monotonic()
             for event in self._end.receive(data):
                 if isinstance(event, Told):
-                    self._lane.told(event.tag, event.indexes, event.outcome, event.relay)
-                elif not isinstance(event, Answer):
+                    self._lane.told(
+                        event.tag, event.indexes, event.outcome, event.relay, passed=event.passed
+                    )
+                elif isinstance(event, Done):
                     self.failures = 0
                     self._lane.done(event.tag)
         except RemoteProtocolError as error:

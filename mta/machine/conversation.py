@@ -21,7 +21,7 @@ import socket
 from collections.abc import Callable
 from typing import BinaryIO
 
-from mta.channel.records import ALL, EACH, FD, Answer, Dispatch, Opening
+from mta.channel.records import ALL, EACH, FD, Answer, Dispatch, Opening, TlsFact
 from mta.channel.talk import Quit
 from mta.errors import RemoteProtocolError
 from mta.machine.wire import Event, Wire, defect, open_socket
@@ -68,7 +68,8 @@ class AsyncConversation:
     def answer(self, settles: str, jobs: int) -> None:
         """Say hello: ``settles`` EACH or ALL, ``jobs`` at once or as many as were offered."""
         offered = int(self.opening.option("jobs", "1"))
-        self._say(self._wire.end.answer(Answer(settles, max(1, min(jobs, offered)), FD)))
+        taken = max(1, min(jobs, offered))
+        self._say(self._wire.end.answer(Answer(settles, taken, FD, params=True)))
 
     def __aiter__(self) -> AsyncConversation:
         return self
@@ -90,9 +91,27 @@ class AsyncConversation:
         """Return the recipients of job ``tag`` that were not told yet."""
         return self._wire.end.untold(tag)
 
-    def tell(self, tag: int, index: int | None, outcome: Outcome, relay: str = "") -> None:
-        """Tell what became of recipient ``index`` of job ``tag``, or of all not told if None."""
-        self._say(self._wire.end.outcome(tag, index, outcome, relay))
+    def tell(
+        self,
+        tag: int,
+        index: int | None,
+        outcome: Outcome,
+        relay: str = "",
+        *,
+        dsn_passed: bool = False,
+    ) -> None:
+        """Tell what became of recipient ``index`` of job ``tag``, or of all not told if None.
+
+        ``dsn_passed``: the server at ``relay`` offers DSN and was told what they
+        want (RFC 3461), so that a success is its to report; without it deliver
+        reports one that was asked for as "relayed".
+        """
+        end = self._wire.end
+        self._say(end.outcome(tag, index, outcome, relay, dsn_passed=dsn_passed))
+
+    def tls(self, fact: TlsFact) -> None:
+        """Tell of one connection that was made, or failed, for the log and RFC 8460's counters."""
+        self._say(self._wire.end.tls(fact))
 
     def done(self, tag: int) -> None:
         """End job ``tag``, of which every recipient was told."""

@@ -121,7 +121,9 @@ class _Loop:
                 offered = int(event.option("jobs", "1"))
                 jobs = max(1, min(service.jobs, offered))
                 self._service = service
-                self._wire.send(self._wire.end.answer(Answer(service.settles, jobs, FD)))
+                self._wire.send(
+                    self._wire.end.answer(Answer(service.settles, jobs, FD, params=True))
+                )
             elif isinstance(event, Quit):
                 self._end()
             else:

@@ -10,6 +10,9 @@
     = 0 deferred 1794550000.123456 1794550300.000000 1 451 4.4.1 host connection refused
 
 (one field a line; shown closer here).  Words are quoted as in ``mta.words``.
+Where a DSN was asked for in another way than usual (RFC 3461), a line
+``dsn RET ENVID`` stands before the recipients, and two more words, NOTIFY and
+ORCPT, on a recipient's line.
 
 Invariants, each a property in tests/spool/test_entry.py
     E1   decode(encode(envelope, job)) gives the envelope and the job back.
@@ -62,6 +65,7 @@ FIELDS = (
     *("id", "from", "return", "size", "flags", "origin", "jobs", "recipients"),
     *("segment", "body", "number", "queue", "channel", "host", "hop"),
 )
+FLAGS = ("8bitmime", "smtputf8", "requiretls", "binarymime")
 STATES: tuple[State, ...] = (DEFERRED, DELIVERED, FAILED)
 
 
@@ -70,7 +74,10 @@ class Envelope:
     """What all jobs of one message share.
 
     ``size`` is octets of the body; ``jobs`` and ``recipients`` count those of
-    the whole message; ``origin`` says for the log where it came from.
+    the whole message; ``origin`` says for the log where it came from.  ``ret``
+    ("FULL", "HDRS" or "") and ``envid`` are as RFC 3461 has them, decoded;
+    ``requiretls`` is RFC 8689's; ``binary`` says that the body is BINARYMIME (RFC 3030):
+    CR and LF may stand alone in it.
     """
 
     id: str
@@ -81,6 +88,10 @@ class Envelope:
     origin: str = ""
     jobs: int = 1
     recipients: int = 1
+    ret: str = ""
+    envid: str = ""
+    requiretls: bool = False
+    binary: bool = False
 
 
 @frozen
@@ -151,8 +162,8 @@ def _path_word(path: ReversePath) -> str:
 
 def encode(envelope: Envelope, job: Job, segment: str, body_at: int = -1) -> bytes:
     """Return the file of a job that nobody has tried yet."""
-    needs = (("8bitmime", envelope.eight_bit), ("smtputf8", envelope.smtputf8))
-    flags = [name for name, needed in needs if needed]
+    needs = (envelope.eight_bit, envelope.smtputf8, envelope.requiretls, envelope.binary)
+    flags = [name for name, needed in zip(FLAGS, needs, strict=True) if needed]
     lines = [
         MAGIC,
         f"id {envelope.id}",
@@ -171,9 +182,12 @@ def encode(envelope: Envelope, job: Job, segment: str, body_at: int = -1) -> byt
         f"host {quote(job.host)}",
         f"hop {quote(job.next_hop)}",
     ]
+    if envelope.ret or envelope.envid:
+        lines.append(f"dsn {quote(envelope.ret)} {quote(envelope.envid)}")
     for r in job.recipients:
         original = "%" if r.original is None else _word(r.original)
-        lines.append(f"to {r.index} {_word(r.mailbox)} {quote(r.action)} {original}")
+        asked = f" {quote(r.notify)} {quote(r.orcpt)}" if r.notify or r.orcpt else ""
+        lines.append(f"to {r.index} {_word(r.mailbox)} {quote(r.action)} {original}{asked}")
     text = "\n".join(lines).encode() + b"\n"
     return text + b"end %08X\n" % zlib.crc32(text)
 
@@ -203,7 +217,8 @@ def decode(data: bytes) -> Entry | None:
 
 def decode_envelope(data: bytes) -> Envelope:
     """Return the envelope of a job file that is known to be whole."""
-    return _envelope(_fields(data.decode().split("\n")))
+    lines = data.decode().split("\n")
+    return _envelope(_fields(lines), _asked(lines))
 
 
 def _fields(lines: list[str]) -> list[str]:
@@ -216,23 +231,35 @@ def _fields(lines: list[str]) -> list[str]:
     return [value for _, _, value in pairs]
 
 
-def _envelope(value: list[str]) -> Envelope:
+def _asked(lines: list[str]) -> list[str]:
+    """Return the words of the ``dsn`` line, or [] if there is none."""
+    words = lines[1 + len(FIELDS)].split(" ")
+    return words[1:] if words[0] == "dsn" else []
+
+
+def _envelope(value: list[str], asked: list[str]) -> Envelope:
+    flags = value[4].split(",")
+    ret, envid = asked or ("", "")
     return Envelope(
         value[0],
         _path(value[1]),
         int(value[3]),
-        "8bitmime" in value[4],
-        "smtputf8" in value[4],
+        "8bitmime" in flags,
+        "smtputf8" in flags,
         unquote(value[5]),
         int(value[6]),
         int(value[7]),
+        unquote(ret),
+        unquote(envid),
+        "requiretls" in flags,
+        "binarymime" in flags,
     )
 
 
 def _decode(head: str, tail: bytes) -> Entry | None:
     lines = head.split("\n")
-    value = _fields(lines)
-    recipients = [_recipient(line) for line in lines[1 + len(FIELDS) : -1]]
+    value, asked = _fields(lines), _asked(lines)
+    recipients = [_recipient(line) for line in lines[1 + len(FIELDS) + bool(asked) : -1]]
     job = Job(
         int(value[10]),
         value[11],
@@ -242,13 +269,17 @@ def _decode(head: str, tail: bytes) -> Entry | None:
         _path(value[2]),
         tuple(recipients),
     )
-    return Entry(_envelope(value), job, value[8], int(value[9]), _states(recipients, tail))
+    return Entry(_envelope(value, asked), job, value[8], int(value[9]), _states(recipients, tail))
 
 
 def _recipient(line: str) -> Recipient:
-    _, index, mailbox, action, original = line.split(" ")
+    _, index, mailbox, action, original, *asked = line.split(" ")
     was = None if original == "%" else _address(original)
-    return Recipient(int(index), _address(mailbox), unquote(action), was)
+    if not asked:
+        return Recipient(int(index), _address(mailbox), unquote(action), was)
+    notify, orcpt = asked
+    to, do = _address(mailbox), unquote(action)
+    return Recipient(int(index), to, do, was, unquote(notify), unquote(orcpt))
 
 
 def _states(recipients: list[Recipient], tail: bytes) -> tuple[RecipientState, ...]:

@@ -47,13 +47,27 @@ class GroupWriter:
         *,
         smtputf8: bool = False,
         origin: str = "",
+        ret: str = "",
+        envid: str = "",
+        requiretls: bool = False,
+        binary: bool = False,
     ) -> str:
         """Accept ``draft`` as Writer.commit() does.
 
         A caller that is cancelled while it waits has a message that may be
         accepted: it must answer nobody, as after a lost connection.
         """
-        self._writer.append(draft, jobs, reverse_path, smtputf8=smtputf8, origin=origin)
+        self._writer.append(
+            draft,
+            jobs,
+            reverse_path,
+            smtputf8=smtputf8,
+            origin=origin,
+            ret=ret,
+            envid=envid,
+            requiretls=requiretls,
+            binary=binary,
+        )
         future = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         if self._syncing is None:

@@ -109,7 +109,8 @@ class Draft:
     """A message on its way in: an id, and a body that is not accepted yet.
 
     The body's octets are RFC 5322 with CRLF line ends, as SMTP's DATA carries
-    them but without dot-stuffing; no bare CR or LF may be written.
+    them but without dot-stuffing; no bare CR or LF may be written, save to a
+    draft that is committed as ``binary``.
     """
 
     def __init__(self, fs: Fs, now: float) -> None:
@@ -210,13 +211,27 @@ class Writer:
         *,
         smtputf8: bool = False,
         origin: str = "",
+        ret: str = "",
+        envid: str = "",
+        requiretls: bool = False,
+        binary: bool = False,
     ) -> str:
         """Accept ``draft`` for ``jobs`` and return its id; durable when it returns.
 
-        SpoolError if it could not be made durable: then nothing is accepted,
-        and the draft is gone.
+        The keywords are fields of entry.Envelope.  SpoolError if it could not be
+        made durable: then nothing is accepted, and the draft is gone.
         """
-        self.append(draft, jobs, reverse_path, smtputf8=smtputf8, origin=origin)
+        self.append(
+            draft,
+            jobs,
+            reverse_path,
+            smtputf8=smtputf8,
+            origin=origin,
+            ret=ret,
+            envid=envid,
+            requiretls=requiretls,
+            binary=binary,
+        )
         self.sync()
         return draft.id
 
@@ -228,6 +243,10 @@ class Writer:
         *,
         smtputf8: bool = False,
         origin: str = "",
+        ret: str = "",
+        envid: str = "",
+        requiretls: bool = False,
+        binary: bool = False,
     ) -> None:
         """Append ``draft`` to the journal; it is accepted when sync() has returned."""
         if not jobs:
@@ -242,6 +261,10 @@ class Writer:
             origin,
             len(jobs),
             recipients,
+            ret,
+            envid,
+            requiretls,
+            binary,
         )
         try:
             segment = draft.into(self._shared, envelope, jobs)

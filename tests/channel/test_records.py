@@ -10,16 +10,20 @@ from mta.channel.records import (
     Answer,
     Dispatch,
     Opening,
+    TlsFact,
     decode_mailbox,
     decode_words,
     encode_answer,
     encode_dispatch,
     encode_opening,
     encode_outcome,
+    encode_tls,
     parse,
     read_job,
     read_outcome,
     read_recipient,
+    read_tls,
+    with_param,
 )
 from mta.errors import LocalProtocolError, RemoteProtocolError
 from mta.types import NULL_PATH, Mailbox, Outcome, Recipient, Reply
@@ -32,12 +36,16 @@ OK = Outcome(Reply(250, "2.0.0", "ok"))
 
 @given(worlds.dispatches)
 def test_r1_a_dispatch_comes_back(dispatch: Dispatch) -> None:
-    job, *people, send = encode_dispatch(dispatch).removesuffix(b"\n").split(b"\n")
-    read = replace(
-        read_job(parse(job)[1]),
-        recipients=tuple([read_recipient(parse(line)[1]) for line in people]),
-    )
-    assert read == dispatch
+    job, *lines, send = encode_dispatch(dispatch).removesuffix(b"\n").split(b"\n")
+    read, people = read_job(parse(job)[1]), {}
+    for word, match in map(parse, lines):
+        if word == "rcpt":
+            recipient = read_recipient(match)
+            people[recipient.index] = recipient
+        else:
+            assert word == "param"
+            read = with_param(match, read, people)
+    assert replace(read, recipients=tuple(people.values())) == dispatch
     assert send == b"send %d" % dispatch.tag
 
 
@@ -48,6 +56,27 @@ def test_r1_an_outcome_comes_back(outcome: Outcome, relay: str, index: int | Non
     assert (name, match[1]) == ("outcome", b"7")
     assert match[2] == (b"*" if index is None else b"%d" % index)
     assert read_outcome(match) == (outcome, Reply.clean(relay))
+
+
+@given(st.lists(worlds.texts, min_size=6, max_size=6), st.sampled_from(["", "trusted"]))
+def test_r1_a_fact_about_tls_comes_back(words: list[str], level: str) -> None:
+    fact = TlsFact(*map(Reply.clean, words), level)
+    line = encode_tls(TlsFact(*words, level))
+    name, match = parse(line.removesuffix(b"\n"))
+    assert (name, read_tls(match)) == ("tls", fact)
+
+
+def test_a_param_that_is_not_known_is_passed_over_and_one_for_nobody_is_an_error() -> None:
+    job = read_job(parse(b"job 1 x % 1 1.5 % % requiretls,binarymime")[1])
+    assert job.requiretls
+    assert job.binary
+    bob = Recipient(2, Mailbox("bob", "x"))
+    people = {2: bob}
+    assert with_param(parse(b"param 1 * later yes")[1], job, people) == job
+    assert with_param(parse(b"param 1 2 later yes")[1], job, people) == job
+    assert people == {2: bob}
+    with pytest.raises(RemoteProtocolError, match="recipient 3"):
+        with_param(parse(b"param 1 3 notify NEVER")[1], job, people)
 
 
 @given(st.lists(st.tuples(worlds.texts, worlds.texts), max_size=5))
@@ -64,7 +93,7 @@ def test_r2_lines_hold_no_control_octet(d: Dispatch, outcome: Outcome, text: str
     broken = replace(outcome, reply=replace(outcome.reply, text=text))
     lines = encode_dispatch(d, INLINE) + encode_outcome(1, 0, broken, text)
     assert lines.endswith(b"\n")
-    assert lines.count(b"\n") == len(d.recipients) + 4
+    assert lines.count(b"\n") == len(d.recipients) + 4 + lines.count(b"\nparam ")
     assert not [c for c in lines if (c < 0x20 and c != 0x0A) or c == 0x7F]
 
 
@@ -81,6 +110,9 @@ KNOWN = [
     b"rcpt 1 2 bob@x % %",
     b"outcome 1 * 250 2.0.0 recipient % ok",
     b"hello 1 each 5 fd",
+    b"param 1 2 notify NEVER",
+    b"passed 1 *",
+    b"tls x.test mx[192.0.2.1]:25 may % TLSv1.3 AES verified",
     b"option a b",
 ]
 

@@ -14,12 +14,14 @@ from mta.channel.records import (
     Dispatch,
     Done,
     Opening,
+    TlsFact,
     Told,
 )
 from mta.channel.states import JOB, SESSION, walk
 from mta.channel.talk import DeliverEnd, Part, ProgramEnd, Quit
 from mta.errors import LocalProtocolError, RemoteProtocolError
 from mta.types import NULL_PATH, Job, Mailbox, Outcome, Recipient, Reply
+from mta.values import replace
 from tests.channel import worlds
 
 OK = Outcome(Reply(250, "2.0.0", "ok"))
@@ -231,6 +233,9 @@ def test_the_lines_of_a_job_are_a_walk_in_the_tables() -> None:
         (b"outcome 2 * 250 2.0.0 recipient % ok\n", "job 2, which is not in flight"),
         (b"outcome 1 99 250 2.0.0 recipient % ok\n", "recipient 99"),
         (b"done 7\n", "job 7"),
+        (b"passed 7 *\n", "not in flight"),
+        (b"passed 1 99\n", "recipient 99"),
+        (b"param 1 * ret FULL\n", "not a word for a channel program"),
         (b"hello 1 each 1 fd\n", "may not come when open"),
         (b"job 1 x % 1 1.5 % % -\n", "not a word for a channel program"),
         (b"Traceback (most recent call last):\n", "unknown word 'Traceback'"),
@@ -279,6 +284,78 @@ def test_an_end_that_nobody_asked_for_is_an_error() -> None:
     deliver, _ = opened()
     with pytest.raises(RemoteProtocolError, match="unasked"):
         deliver.eof()
+
+
+def asking(deliver: DeliverEnd) -> tuple[int, bytes]:
+    """Send a job with all that RFC 3461, RFC 8689 and RFC 3030 let it ask for."""
+    one, two = people(2)
+    work = replace(
+        job(0), recipients=(replace(one, notify="SUCCESS,DELAY", orcpt="rfc822;o@x"), two)
+    )
+    dsn = {"ret": "FULL", "envid": "E 1", "requiretls": True, "binary": True}
+    return deliver.send_job(work, "1ab", 5, 1.5, work.recipients, **dsn)
+
+
+@pytest.mark.parametrize("params", [True, False])
+def test_what_was_asked_is_told_to_a_program_that_takes_it(params: bool) -> None:
+    deliver, program = DeliverEnd("c", "q", "mx.test", jobs=4), ProgramEnd()
+    program.receive(deliver.opening())
+    deliver.receive(program.answer(Answer(EACH, 4, FD, params)))
+    tag, lines = asking(deliver)
+    (dispatch,) = program.receive(lines)
+    assert isinstance(dispatch, Dispatch)
+    first, second = dispatch.recipients
+    assert second == people(2)[1]
+    if params:
+        assert (first.notify, first.orcpt) == ("SUCCESS,DELAY", "rfc822;o@x")
+        assert (dispatch.ret, dispatch.envid) == ("FULL", "E 1")
+    else:
+        assert first == people(2)[0]
+        assert b"param" not in lines
+    assert dispatch.requiretls == dispatch.binary == params
+    program.outcome(tag, None, OK)
+    program.done(tag)
+
+
+def test_who_was_passed_on_is_told_apart() -> None:
+    deliver, program = DeliverEnd("c", "q", "mx.test", jobs=4), ProgramEnd()
+    program.receive(deliver.opening())
+    deliver.receive(program.answer(Answer(ALL, 4, FD, params=True)))
+    tag, lines = asking(deliver)
+    program.receive(lines)
+    said = program.outcome(tag, 10, OK, "mx", dsn_passed=True)
+    assert said.startswith(b"passed 1 10\n")
+    said += program.outcome(tag, 11, OK, "mx") + program.done(tag)
+    assert deliver.receive(said) == [
+        Told(tag, (10,), OK, "mx", True),
+        Told(tag, (11,), OK, "mx"),
+        Done(tag),
+    ]
+    tag, lines = asking(deliver)
+    program.receive(lines)
+    said = b"passed %d 10\n" % tag + program.outcome(tag, None, OK) + program.done(tag)
+    assert deliver.receive(said) == [
+        Told(tag, (10,), OK, "", True),
+        Told(tag, (11,), OK),
+        Done(tag),
+    ]
+
+
+def test_nothing_more_is_said_where_nobody_asked_for_success() -> None:
+    deliver, program = opened()
+    tag, lines = sent(deliver, 1)
+    program.receive(lines)
+    assert program.outcome(tag, None, OK, dsn_passed=True).startswith(b"outcome")
+
+
+def test_a_fact_about_tls_is_heard_in_any_open_state() -> None:
+    deliver, program = opened()
+    fact = TlsFact("x.test", "mx[192.0.2.1]:25", "dane", "", "TLSv1.3", "AES", "verified")
+    assert program.tls(fact) != b""
+    assert deliver.receive(program.tls(fact)) == [fact]
+    program.receive(deliver.quit())
+    assert deliver.receive(program.tls(fact)) == [fact]
+    assert ProgramEnd().tls(fact) == b""
 
 
 def test_what_a_program_may_not_say_it_cannot_say() -> None:

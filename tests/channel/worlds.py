@@ -16,7 +16,15 @@ names = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20)
 mailboxes = st.builds(
     Mailbox, names, st.sampled_from(("example.test", "[192.0.2.1]", "ümläut.test", ""))
 )
-recipients = st.builds(Recipient, st.integers(0, 10**9), mailboxes, texts, st.none() | mailboxes)
+recipients = st.builds(
+    Recipient,
+    st.integers(0, 10**9),
+    mailboxes,
+    texts,
+    st.none() | mailboxes,
+    st.sampled_from(("", "", "NEVER", "SUCCESS,FAILURE")),
+    st.just("") | texts,
+)
 replies = st.builds(
     lambda degree, rest, subject, detail, text: Reply(
         100 * degree + rest, f"{degree}.{subject}.{detail}", Reply.clean(text)
@@ -40,6 +48,10 @@ dispatches = st.builds(
     st.booleans(),
     st.booleans(),
     st.lists(recipients, min_size=1, max_size=5, unique_by=lambda r: r.index).map(tuple),
+    st.sampled_from(("", "", "FULL", "HDRS")),
+    st.just("") | texts,
+    st.booleans(),
+    st.booleans(),
 )
 
 

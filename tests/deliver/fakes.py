@@ -23,7 +23,7 @@ def channel(**changes):
         "relay": (), "port": 25, "concurrency": 6, "per_host": 3, "max_recipients": 100,
         "retry": Retry(300.0, 2.0, 14400.0), "dead_ttl": 900.0, "warn_after": 0.0,
         "fail_after": 432000.0, "command": (), "timeout": 0.0, "members": "", "owner": "",
-        "options": (),
+        "options": (), "tls": "may", "ca": "", "credentials": "", "source": (), "mta_sts": "auto",
     }  # fmt: skip
     return Channel(**{**fields, **changes})
 
@@ -137,7 +137,7 @@ class Program:
 
     def __init__(self, jobs):
         self.jobs, self.sent, self.tag, self.wanted = jobs, {}, 0, 0
-        self.history = []
+        self.history, self.refuses = [], None
 
     @property
     def free(self):
@@ -155,6 +155,9 @@ class Program:
 
     def flush(self):
         pass
+
+    def refusal(self, envelope):
+        return self.refuses
 
 
 class Returns:

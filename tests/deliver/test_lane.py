@@ -337,3 +337,13 @@ def test_more_names_than_the_index_holds_are_read_again():
             break
         assert house.lane.index.overflow
     assert set(house.spool.finished) == set(names)
+
+
+def test_what_a_program_cannot_take_fails_without_being_handed_over():
+    house = House()
+    house.program.refuses = NO
+    house.queue("a")
+    assert house.run(lambda host: OK) == {}
+    assert not house.spool.jobs and not house.spool.claimed
+    assert [n.failures[0].outcome for n in house.returns.notices] == [NO]
+    assert house.lane.idle

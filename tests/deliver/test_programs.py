@@ -11,7 +11,7 @@ from mta.deliver import programs
 from mta.deliver.desk import Flight
 from mta.deliver.programs import ChannelProgram
 from mta.spool.entry import Envelope
-from mta.types import Outcome
+from mta.types import NULL_PATH, Outcome
 from mta.values import replace
 from tests.deliver.fakes import BODY, EPOCH, Log, Spool, channel
 
@@ -44,7 +44,7 @@ class Lane:
     def __init__(self):
         self.told_, self.done_, self.lost_ = [], [], []
 
-    def told(self, tag, indexes, outcome, relay):
+    def told(self, tag, indexes, outcome, relay, *, passed=False):
         self.told_.append((tag, indexes, outcome, relay))
 
     def done(self, tag):
@@ -189,3 +189,23 @@ def test_one_that_holds_a_job_in_silence_is_killed(tmp_path):
         assert house.log.of("program_ended")[0][2] == -9
 
     run(tmp_path, "say('hello 1 each 5 inline\\n')\ntime.sleep(60)\n", scenario)
+
+
+def test_a_program_of_old_is_given_nothing_that_it_would_break(tmp_path):
+    async def scenario(house):
+        house.program.want()
+        await house.until(lambda: house.program.free)
+        plain = Envelope("x", NULL_PATH, 1)
+        assert house.program.refusal(plain) is None
+        for change, status in (({"requiretls": True}, "5.7.30"), ({"binary": True}, "5.6.3")):
+            outcome = house.program.refusal(replace(plain, **change))
+            assert (outcome.reply.permanent, outcome.reply.status) == (True, status)
+
+    run(tmp_path, "good", scenario)
+
+    async def knowing(house):
+        house.program.want()
+        await house.until(lambda: house.program.free)
+        assert house.program.refusal(Envelope("x", NULL_PATH, 1, binary=True)) is None
+
+    run(tmp_path, GOOD.replace("inline", "inline params"), knowing)

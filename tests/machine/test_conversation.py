@@ -8,11 +8,12 @@ from collections.abc import Callable, Generator
 
 import pytest
 
-from mta.channel.records import ALL, Done, Told
+from mta.channel.records import ALL, Done, TlsFact, Told
 from mta.channel.talk import DeliverEnd
 from mta.errors import RemoteProtocolError
 from mta.machine.conversation import AsyncConversation
 from mta.types import Outcome, Reply
+from mta.values import replace
 from tests.channels.driver import ALICE, body_file, job, recipients
 
 Pair = tuple[socket.socket, socket.socket]
@@ -79,6 +80,38 @@ def hangs_up(deliver: DeliverEnd, ours: socket.socket) -> None:
 
 def terminates(deliver: DeliverEnd, ours: socket.socket) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def passed_on(pair: Pair) -> bytes:
+    ours, theirs = pair
+    loop = asyncio.get_running_loop()
+    deliver = DeliverEnd("c", "q", "mx.test", (), 2)
+    await loop.sock_sendall(ours, deliver.opening())
+    conversation = await AsyncConversation.open(theirs)
+    conversation.answer(ALL, 1)
+    deliver.receive(await loop.sock_recv(ours, 65536))
+    people = [replace(recipients(ALICE)[0], notify="SUCCESS", orcpt="rfc822;a@x")]
+    lines = deliver.send_job(job(people), "1ab", 1, 1.5, people, envid="E")[1]
+    fd = body_file(b"x")
+    socket.send_fds(ours, [lines, deliver.quit()], [fd])
+    os.close(fd)
+    async for dispatch, body in conversation:
+        body.close()
+        assert (dispatch.envid, dispatch.recipients[0].orcpt) == ("E", "rfc822;a@x")
+        conversation.tls(TlsFact("x.test", "mx", "may", "", "TLSv1.3", "AES"))
+        conversation.tell(dispatch.tag, None, said("ok"), "relay", dsn_passed=True)
+        conversation.done(dispatch.tag)
+    closing = asyncio.create_task(conversation.close())
+    octets = b""
+    while data := await loop.sock_recv(ours, 65536):
+        octets += data
+    await closing
+    return octets
+
+
+def test_what_the_server_reports_itself_is_said_before_the_outcome(pair: Pair) -> None:
+    lines = asyncio.run(passed_on(pair)).split(b"\n")
+    assert [line.split(b" ")[0] for line in lines] == [b"tls", b"passed", b"outcome", b"done", b""]
 
 
 @pytest.mark.parametrize("end", [quits, hangs_up, terminates])

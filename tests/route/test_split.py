@@ -1,7 +1,8 @@
-"""Splitting targets into jobs: R14 to R17."""
+"""Splitting targets into jobs: R14 to R18."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +84,47 @@ def test_r16_order(ts: list[Target], path: ReversePath, most: dict[str, int]) ->
 def test_r17_null_stays_null(ts: list[Target], most: dict[str, int]) -> None:
     assert {job.reverse_path for job in make_jobs(ts, NULL_PATH, most)} <= {NULL_PATH}
     assert {job.reverse_path for job in make_jobs(ts, ME, most)} <= {ME, OWNER}
+
+
+NOTIFY = st.sampled_from(["", "NEVER", "SUCCESS", "FAILURE,DELAY", "SUCCESS,FAILURE,DELAY"])
+
+
+@given(many, st.dictionaries(st.builds(Mailbox, locals_, st.just("x.test")), NOTIFY))
+def test_r18_what_was_asked_goes_with_every_target(
+    ts: list[Target], asked: dict[Mailbox, str]
+) -> None:
+    dsn = {box: (notify, f"rfc822;{box}") for box, notify in asked.items()}
+    for job in make_jobs(ts, ME, {}, dsn):
+        for r in job.recipients:
+            assert (r.notify, r.orcpt) == dsn.get(r.mailbox, ("", ""))
+    plain = make_jobs(ts, ME, {})
+    assert make_jobs(ts, ME, {}, {}) == plain
+    assert all(r.notify == r.orcpt == "" for job in plain for r in job.recipients)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("NEVER", "", ""),
+        ("", "NEVER", ""),
+        ("NEVER", "NEVER", "NEVER"),
+        ("SUCCESS", "NEVER", "SUCCESS"),
+        ("SUCCESS", "", "SUCCESS,FAILURE,DELAY"),
+        ("DELAY", "SUCCESS", "SUCCESS,DELAY"),
+    ],
+)
+def test_r18_a_target_of_two_addresses_gets_what_both_asked_for(
+    one: str, other: str, both: str
+) -> None:
+    staff, bob = Mailbox("staff", "here.test"), Mailbox("bob", "here.test")
+
+    def target(original: Mailbox | None) -> Target:
+        return Target(bob, "", original, "q", "local", "", "", None)
+
+    dsn = {staff: (one, "rfc822;s@x"), bob: (other, "rfc822;b@x")}
+    (job,) = make_jobs([target(staff), target(None)], ME, {}, dsn)
+    (recipient,) = job.recipients
+    assert (recipient.notify, recipient.orcpt) == (both, "rfc822;s@x")
 
 
 def test_an_owner_makes_a_job_of_its_own() -> None:

@@ -9,6 +9,7 @@ from mta.spool.entry import (
     RecipientState,
     Settlement,
     decode,
+    decode_envelope,
     encode,
     encode_lines,
 )
@@ -31,7 +32,15 @@ names = st.text("abcxyz-.0", min_size=1, max_size=20)
 mailboxes = st.builds(Mailbox, texts, names)
 paths = st.one_of(mailboxes, st.just(NULL_PATH))
 recipients = st.lists(
-    st.builds(Recipient, st.integers(0, 999), mailboxes, texts, st.one_of(st.none(), mailboxes)),
+    st.builds(
+        Recipient,
+        st.integers(0, 999),
+        mailboxes,
+        texts,
+        st.one_of(st.none(), mailboxes),
+        st.sampled_from(["", "NEVER", "SUCCESS,FAILURE"]),
+        st.one_of(st.just(""), texts),
+    ),
     min_size=1,
     max_size=5,
     unique_by=lambda r: r.index,
@@ -47,6 +56,10 @@ envelopes = st.builds(
     texts,
     st.integers(1, 99),
     st.integers(1, 99),
+    st.sampled_from(["", "FULL", "HDRS"]),
+    st.one_of(st.just(""), texts),
+    st.booleans(),
+    st.booleans(),
 )
 states = st.sampled_from([DEFERRED, DELIVERED, FAILED])
 
@@ -71,6 +84,19 @@ def test_e1_envelope_and_job_come_back(envelope, job):
     entry = decode(encode(envelope, job, "SEGMENT", 4711))
     states = (RecipientState(),) * len(job.recipients)
     assert entry == Entry(envelope, job, "SEGMENT", 4711, states)
+
+
+@given(envelopes, jobs)
+def test_e1_the_envelope_alone_is_the_same(envelope, job):
+    assert decode_envelope(encode(envelope, job, "SEGMENT")) == envelope
+
+
+def test_e1_a_file_from_before_dsn_parameters_is_read():
+    text = encode(ENVELOPE, JOB, "S").decode()
+    assert "dsn" not in text
+    assert "\nflags -\n" in text
+    assert "\nto 0 bob@mx.example.test % %\nto 1 c@x.test % %\nend " in text
+    assert decode(text.encode()).job == JOB
 
 
 def test_e2_a_torn_or_changed_envelope_is_no_entry():

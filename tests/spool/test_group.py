@@ -46,6 +46,21 @@ def test_g1_a_hundred_commits_share_few_syncs():
     assert told[-1].offset == len(file), "everything appended was covered by a sync"
 
 
+def test_a_commit_keeps_the_envelope_whole():
+    process = Process(Disk())
+    writer, _ = group(process)
+
+    async def run() -> None:
+        draft = writer.begin()
+        draft.write(b"x\n")
+        await writer.commit(draft, JOBS, PATH, ret="HDRS", envid="E1", requiretls=True, binary=True)
+
+    asyncio.run(run())
+    record = next(d for p, d in process.disk.paths().items() if p.startswith("journal/"))
+    assert b"\nflags requiretls,binarymime\n" in record
+    assert b"\ndsn HDRS E1\nto 0 b@h.test % %\n" in record
+
+
 def test_g2_a_failed_sync_fails_everyone_it_covered():
     process = Counting(Disk())
     writer, _ = group(process)
