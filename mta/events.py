@@ -38,14 +38,45 @@ def _attempt(e: Event) -> str:
     return f"{e['state']} {e['to']}{was} on {e['channel']}{by} after {e['delay']} s: {said}"
 
 
+def _commands(commands: dict[str, list[int]]) -> str:
+    return " ".join([f"{word} {good}/{total}" for word, (total, good) in commands.items()])
+
+
+def _about(e: Event) -> str:
+    path = f" from <{e['from']}>" if "from" in e else ""
+    return path + (f" to <{e['to']}>" if "to" in e else "")
+
+
+def _failures(failures: dict[str, int]) -> str:
+    return ", ".join([f"{count} {word}" for word, count in failures.items()]) or "none"
+
+
 _TELL: dict[str, Callable[[Event], str]] = {
     "queued": lambda e: (
         f"queued from <{e['from']}>, {e['size']} octets, {e['recipients']} recipient(s)"
         f"{', ' if e['origin'] else ''}{e['origin']}"
     ),
     "attempt": _attempt,
+    "connected": lambda e: f"{e['client']} connected",
+    "disconnected": lambda e: f"{e['client']} disconnected: {_commands(e['commands'])}",
+    "rejected": lambda e: (
+        f"refused {e['stage']} of {e['client']}{_about(e)}: {e['code']} {e['status']} {e['text']}"
+    ),
+    "lost_connection": lambda e: f"{e['client']} was lost after {e['after']}",
+    "timeout": lambda e: f"{e['client']} was silent too long after {e['after']}",
+    "tls_accepted": lambda e: f"{e['client']} uses {e['protocol']} with {e['cipher']}",
+    "auth_failed": lambda e: f"{e['client']} could not log in by {e['mechanism']}: {e['reason']}",
+    "tls": lambda e: (
+        f"{e['host']} for {e['domain']}, policy {e['policy']}: "
+        f"{e['protocol'] or 'no TLS'}{', ' if e['result'] else ''}{e['result']}"
+    ),
+    "tls_counters": lambda e: (
+        f"TLS for {e['domain']}, policy {e['policy']}: {e['successful']} successful, "
+        f"failed: {_failures(e['failures'])}"
+    ),
     "removed": lambda e: "removed: nothing is left to do",
-    "notified": lambda e: f"failure of {e['id']} reported to <{e['to']}> as {e['dsn']}",
+    "notified": lambda e: f"{e['about']} of {e['id']} reported to <{e['to']}> as {e['dsn']}",
+    "unreported": lambda e: f"failure of {e['id']} for {e['to']} not reported, as was asked",
     "dead_host": lambda e: (
         f"host {e['host']} on {e['channel']} is dead until {e['until']}: "
         f"{e['code']} {e['status']} {e['text']}"
@@ -66,6 +97,6 @@ def tell(event: Event) -> str:
     """Return ``event`` as one line for a person, without its time; events of later versions too."""
     try:
         text = _TELL[event["event"]](event)
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         text = f"{event.get('event')}: {json.dumps(event)}"
     return printable(text)

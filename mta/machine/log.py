@@ -22,14 +22,15 @@ import time
 from json import JSONEncoder
 
 from mta.errors import ConfigError
+from mta.machine.logfile import LogFile
 from mta.machine.logline import DEFAULT_LEVEL, SYSLOG_NAME, TEXT, printable
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from mta.types import Host, Outcome, Recipient, ReversePath, State
+    from mta.types import Host, Outcome, Recipient, Reply, ReversePath, State
 
 __all__ = ["EVENTS_FILE", "FORMATS", "TEXT_FILE", "Log"]
 
@@ -37,84 +38,8 @@ TEXT_FILE = "mail.log"
 EVENTS_FILE = "events.jsonl"
 FORMATS = ("postfix", "json")
 
-_FLUSH_OCTETS = 64 * 1024
-_KEEP_OCTETS = 1024 * 1024
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _encode = JSONEncoder(separators=(",", ":"), check_circular=False).encode
-
-
-class _LogFile:
-    """An append-only file of lines that survives rotation and a full disk."""
-
-    def __init__(self, path: str, write: Callable[[int, bytes], int] = os.write) -> None:
-        self.path = path
-        self.lost = 0
-        self.reason = ""
-        self._write = write
-        self._fd = -1
-        self._lines: list[bytes] = []
-        self._size = 0
-        self._checked = 0.0
-
-    def add(self, line: str) -> bool:
-        """Buffer ``line``; True when it is time to flush.  Drops it when too much waits."""
-        data = line.encode("utf-8", "backslashreplace") + b"\n"
-        if self._size + len(data) > _KEEP_OCTETS:
-            self.lost += 1
-            return False
-        self._lines.append(data)
-        self._size += len(data)
-        return self._size >= _FLUSH_OCTETS
-
-    def flush(self) -> bool:
-        """Write what waits; False if the machine would not have it (see ``reason``)."""
-        if not self._lines:
-            return True
-        try:
-            self._open()
-            data = b"".join(self._lines)
-            written = self._write(self._fd, data)
-        except OSError as error:
-            self.reason = error.strerror or str(error)
-            return False
-        if written == len(data):
-            self._lines, self._size = [], 0
-            return True
-        self._keep_from(data, written)
-        self.reason = "the disk is full"
-        return False
-
-    def _keep_from(self, data: bytes, written: int) -> None:
-        """Keep what follows octet ``written``, the line that was cut there in whole (L3)."""
-        start = data.rfind(b"\n", 0, written) + 1
-        rest = data[start:]
-        self._lines = [rest] if start == written else [b"\n" + rest]
-        self._size = len(self._lines[0])
-
-    def _open(self) -> None:
-        """Open the file, or open it again if its name now leads elsewhere; asks once a second."""
-        now = time.monotonic()
-        if self._fd >= 0 and now - self._checked < 1.0:
-            return
-        self._checked = now
-        if self._fd >= 0:
-            try:
-                if os.path.samestat(os.stat(self.path), os.fstat(self._fd)):
-                    return
-            except FileNotFoundError:
-                pass
-            self.close()
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        try:
-            self._fd = os.open(self.path, flags, 0o640)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(self.path), exist_ok=True)
-            self._fd = os.open(self.path, flags, 0o640)
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
 
 class Log:
@@ -142,9 +67,9 @@ class Log:
                 raise ConfigError(f"log format {name}: this version writes {', '.join(FORMATS)}")
         self._text = self._json = None
         if "postfix" in formats or file:
-            self._text = _LogFile(os.path.join(directory, file or TEXT_FILE))
+            self._text = LogFile(os.path.join(directory, file or TEXT_FILE))
         if "json" in formats:
-            self._json = _LogFile(os.path.join(directory, EVENTS_FILE))
+            self._json = LogFile(os.path.join(directory, EVENTS_FILE))
         self._files = [f for f in (self._text, self._json) if f is not None]
         self._program = program
         self._level = level
@@ -203,13 +128,97 @@ class Log:
         )
         self._event("attempt", fields, now)
 
+    def connected(self, client: str) -> None:
+        """``client``, as "mx.example[192.0.2.1]", has connected to a listener."""
+        self._event("connected", {"client": client})
+
+    def disconnected(self, client: str, commands: Mapping[str, tuple[int, int]]) -> None:
+        """``client`` is gone; of each word of ``commands``: how many it said, how many went well.
+
+        The words are lower case, and few: unknown ones are counted as "unknown".
+        """
+        counts = {word: list(numbers) for word, numbers in commands.items()}
+        self._event("disconnected", {"client": client, "commands": counts})
+
+    def rejected(
+        self,
+        stage: str,
+        client: str,
+        reply: Reply,
+        *,
+        reverse_path: ReversePath | None = None,
+        recipient: str = "",
+        protocol: str = "",
+        helo: str = "",
+    ) -> None:
+        """``client`` was refused with ``reply`` at ``stage``.
+
+        That is CONNECT, EHLO, MAIL, RCPT, DATA, END-OF-MESSAGE or another word;
+        ``reverse_path`` is None before MAIL.
+        """
+        fields: dict[str, Any] = {"stage": stage, "client": client, "code": reply.code}
+        fields.update(status=reply.status, text=reply.text)
+        if reverse_path is not None:
+            fields["from"] = str(reverse_path)
+        if recipient:
+            fields["to"] = recipient
+        self._event("rejected", {**fields, "protocol": protocol, "helo": helo})
+
+    def lost_connection(self, after: str, client: str) -> None:
+        """``client`` went without QUIT; ``after`` is the word it said last, or CONNECT."""
+        self._event("lost_connection", {"after": after, "client": client})
+
+    def timeout(self, after: str, client: str) -> None:
+        """``client`` said nothing for too long; ``after`` as above."""
+        self._event("timeout", {"after": after, "client": client})
+
+    def tls_accepted(self, client: str, protocol: str, cipher: str, bits: int) -> None:
+        """TLS was agreed with ``client``."""
+        fields = {"client": client, "protocol": protocol, "cipher": cipher, "bits": bits}
+        self._event("tls_accepted", fields)
+
+    def auth_failed(self, client: str, mechanism: str, reason: str) -> None:
+        """``client`` could not prove who it is."""
+        self._event("auth_failed", {"client": client, "mechanism": mechanism, "reason": reason})
+
+    def tls(
+        self,
+        domain: str,
+        host: str,
+        policy: str,
+        result: str,
+        protocol: str,
+        cipher: str,
+        level: str = "",
+    ) -> None:
+        """A channel program connected to ``host`` for ``domain``; see channel(7), "tls"."""
+        fields = {"domain": domain, "host": host, "policy": policy, "result": result}
+        self._event("tls", {**fields, "protocol": protocol, "cipher": cipher, "level": level})
+
+    def tls_counters(
+        self, domain: str, policy: str, successful: int, failures: Mapping[str, int]
+    ) -> None:
+        """So many connections since the last such line, ``failures`` by RFC 8460's words."""
+        fields = {"domain": domain, "policy": policy, "successful": successful}
+        self._event("tls_counters", {**fields, "failures": dict(failures)})
+
     def removed(self, id: str) -> None:
         """The last job of a message is finished, and the message gone."""
         self._event("removed", {"id": id})
 
-    def notified(self, id: str, dsn_id: str, reverse_path: ReversePath) -> None:
-        """A DSN about ``id`` was accepted as message ``dsn_id`` to ``reverse_path``."""
-        self._event("notified", {"id": id, "dsn": dsn_id, "to": str(reverse_path)})
+    def notified(
+        self, id: str, dsn_id: str, reverse_path: ReversePath, about: str = "failure"
+    ) -> None:
+        """A DSN about ``id`` was accepted as message ``dsn_id`` to ``reverse_path``.
+
+        ``about`` is "failure", or "success" where the DSN tells of nothing else.
+        """
+        fields = {"id": id, "dsn": dsn_id, "to": str(reverse_path)}
+        self._event("notified", {**fields, "about": about})
+
+    def unreported(self, id: str, recipient: Recipient) -> None:
+        """A failure was reported to nobody, because its NOTIFY asked for that."""
+        self._event("unreported", {"id": id, "to": str(recipient.mailbox)})
 
     def dead_host(self, channel: str, host: Host, outcome: Outcome, until: float) -> None:
         """``host`` refused to talk, and is left alone until ``until``."""

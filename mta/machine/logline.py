@@ -84,7 +84,80 @@ def _attempt(e: Fields) -> tuple[tuple[str, str], ...]:
 
 
 def _notified(e: Fields) -> tuple[tuple[str, str], ...]:
-    return (("bounce", f"{e['id']}: sender non-delivery notification: {e['dsn']}"),)
+    kind = "non-delivery" if e["about"] == "failure" else "delivery status"
+    return (("bounce", f"{e['id']}: sender {kind} notification: {e['dsn']}"),)
+
+
+# How Postfix begins the reason of a refusal, by the stage; its log's readers count by that.
+_REASONS = {
+    "CONNECT": "Client host rejected: ",
+    "MAIL": "Sender address rejected: ",
+    "RCPT": "Recipient address rejected: ",
+    "DATA": "Data command rejected: ",
+    "END-OF-MESSAGE": "End-of-data rejected: ",
+}
+_UNKNOWN = "Recipient address rejected: User unknown in local recipient table"
+
+
+def _rejected(e: Fields) -> tuple[tuple[str, str], ...]:
+    stage, text = e["stage"], e["text"].replace(";", ",")
+    subject = {"MAIL": e.get("from"), "RCPT": e.get("to"), "CONNECT": e["client"]}.get(stage, stage)
+    reason = f"{_REASONS.get(stage, '')}{text}"
+    if stage == "RCPT" and e["status"] == "5.1.1":
+        reason = _UNKNOWN
+    elif stage == "RCPT" and "relay" in text.lower():
+        reason = "Relay access denied"
+    said = f"{e['code']} {e['status']} <{_address(subject or '')}>: {reason}"
+    about = [f"from=<{_address(e['from'])}>"] if "from" in e else []
+    about += [f"to=<{_address(e['to'])}>"] if "to" in e else []
+    about += [f"proto={e['protocol']}"] if e["protocol"] else []
+    about += [f"helo=<{_address(e['helo'])}>"] if e["helo"] else []
+    return (("smtpd", f"NOQUEUE: reject: {stage} from {e['client']}: {said}; {' '.join(about)}"),)
+
+
+def _disconnected(e: Fields) -> tuple[tuple[str, str], ...]:
+    words, well, said = [], 0, 0
+    for word, (total, good) in e["commands"].items():
+        words.append(f"{word}={good}" if good == total else f"{word}={good}/{total}")
+        well, said = well + good, said + total
+    words.append(f"commands={well}" if well == said else f"commands={well}/{said}")
+    return (("smtpd", " ".join([f"disconnect from {e['client']}", *words])),)
+
+
+def _tls_accepted(e: Fields) -> tuple[tuple[str, str], ...]:
+    bits = f"({e['bits']}/{e['bits']} bits)"
+    agreed = f"{e['protocol']} with cipher {e['cipher']} {bits}"
+    return (("smtpd", f"Anonymous TLS connection established from {e['client']}: {agreed}"),)
+
+
+def _auth_failed(e: Fields) -> tuple[tuple[str, str], ...]:
+    failed = f"SASL {e['mechanism']} authentication failed: {e['reason']}"
+    return (("smtpd", f"warning: {e['client']}: {failed}"),)
+
+
+# What the policy promises of a certificate when its connection succeeded.
+_WORTH = {"verify": "Verified", "dane": "Verified", "dane-only": "Verified", "sts": "Verified"}
+_LEVEL_WORTH = {"verified": "Verified", "trusted": "Trusted", "encrypted": "Untrusted"}
+
+
+def _tls(e: Fields) -> tuple[tuple[str, str], ...]:
+    result = e["result"]
+    if not e["protocol"]:
+        why = f"no TLS with {e['host']}: {result or 'not offered'} (policy {e['policy']})"
+        return (("smtp", why),)
+    worth = _LEVEL_WORTH.get(e["level"]) or _WORTH.get(e["policy"], "Untrusted")
+    worth = "Untrusted" if result else worth
+    bits = 128 if "128" in e["cipher"] else 256
+    agreed = f"{e['protocol']} with cipher {e['cipher']} ({bits}/{bits} bits)"
+    why = f" ({result})" if result else ""
+    return (("smtp", f"{worth} TLS connection established to {e['host']}: {agreed}{why}"),)
+
+
+def _tls_counters(e: Fields) -> tuple[tuple[str, str], ...]:
+    failures = e["failures"]
+    failed = ", ".join([f"{count} {word}" for word, count in failures.items()])
+    text = f"tls counters of {e['domain']}, policy {e['policy']}: {e['successful']} successful"
+    return (("", f"{text}, {sum(failures.values())} failed" + (f" ({failed})" if failed else "")),)
 
 
 def _dead_host(e: Fields) -> tuple[tuple[str, str], ...]:
@@ -105,8 +178,24 @@ def _how(status: int) -> str:
 TEXT: dict[str, tuple[int, Callable[[Fields], tuple[tuple[str, str], ...]]]] = {
     "queued": (_BST, _queued),
     "attempt": (_BST, _attempt),
+    "connected": (_FST, lambda e: (("smtpd", f"connect from {e['client']}"),)),
+    "disconnected": (_FST, _disconnected),
+    "rejected": (_BST, _rejected),
+    "lost_connection": (
+        _BST,
+        lambda e: (("smtpd", f"lost connection after {e['after']} from {e['client']}"),),
+    ),
+    "timeout": (_BST, lambda e: (("smtpd", f"timeout after {e['after']} from {e['client']}"),)),
+    "tls_accepted": (_FST, _tls_accepted),
+    "auth_failed": (_BST, _auth_failed),
+    "tls": (_FST, _tls),
+    "tls_counters": (_BST, _tls_counters),
     "removed": (_FST, lambda e: (("qmgr", f"{e['id']}: removed"),)),
     "notified": (_BST, _notified),
+    "unreported": (
+        _FST,
+        lambda e: (("", f"{e['id']}: failure for <{_address(e['to'])}> not reported: NOTIFY"),),
+    ),
     "dead_host": (_GEN, _dead_host),
     "revived": (
         _GEN,

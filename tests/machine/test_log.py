@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from mta.errors import ConfigError
 from mta.machine import log as log_module
-from mta.machine.log import Log, _LogFile
+from mta.machine.log import Log
+from mta.machine.logfile import LogFile
 from mta.machine.logline import LEVELS, TEXT
 from mta.types import NULL_PATH, Mailbox, Outcome, Recipient, Reply
 
@@ -26,6 +27,8 @@ SENT = Outcome(Reply(250, "2.0.0", "Ok: queued as 4K"))
 BUSY = Outcome(Reply(451, "4.4.1", "connect to mx.example.org: Connection refused"), "host")
 GONE = Outcome(Reply(550, "5.1.1", "no such user"))
 ID = "3XK7Q0ZJ1B"
+PC = "pc.example[192.0.2.7]"
+MX = "mx.example.org[192.0.2.1]:25"
 
 
 def attempt(log: Log, state: str, outcome: Outcome, relay: str, **changes: object) -> None:
@@ -137,6 +140,179 @@ GOLDEN = [
         ),
     ),
     (
+        "queued",
+        lambda log: log.queued(
+            ID, ALICE, 9, 1, "client=pc.example[192.0.2.7], sasl_method=PLAIN, sasl_username=alice"
+        ),
+        [
+            (
+                f"posthouse/smtpd[PID]: {ID}: client=pc.example[192.0.2.7], "
+                "sasl_method=PLAIN, sasl_username=alice"
+            ),
+            f"{QMGR}: from=<alice@example.test>, size=9, nrcpt=1 (queue active)",
+        ],
+        (
+            f'"id":"{ID}","from":"alice@example.test","size":9,"recipients":1,'
+            '"origin":"client=pc.example[192.0.2.7], sasl_method=PLAIN, sasl_username=alice"}'
+        ),
+    ),
+    (
+        "connected",
+        lambda log: log.connected(PC),
+        [f"posthouse/smtpd[PID]: connect from {PC}"],
+        f'"client":"{PC}"}}',
+    ),
+    (
+        "disconnected",
+        lambda log: log.disconnected(PC, {"ehlo": (1, 1), "rcpt": (3, 1), "quit": (1, 1)}),
+        [(f"posthouse/smtpd[PID]: disconnect from {PC} ehlo=1 rcpt=1/3 quit=1 commands=3/5")],
+        f'"client":"{PC}","commands":{{"ehlo":[1,1],"rcpt":[3,1],"quit":[1,1]}}}}',
+    ),
+    (
+        "rejected",
+        lambda log: log.rejected(
+            "RCPT",
+            PC,
+            GONE.reply,
+            reverse_path=NULL_PATH,
+            recipient="bob@example.org",
+            protocol="ESMTP",
+            helo="pc",
+        ),
+        [
+            (
+                f"posthouse/smtpd[PID]: NOQUEUE: reject: RCPT from {PC}: 550 5.1.1 "
+                "<bob@example.org>: Recipient address rejected: User unknown in local recipient "
+                "table; from=<> to=<bob@example.org> proto=ESMTP helo=<pc>"
+            )
+        ],
+        (
+            f'"stage":"RCPT","client":"{PC}","code":550,"status":"5.1.1","text":"no such user",'
+            '"from":"","to":"bob@example.org","protocol":"ESMTP","helo":"pc"}'
+        ),
+    ),
+    (
+        "rejected",
+        lambda log: log.rejected(
+            "RCPT",
+            PC,
+            Reply(550, "5.7.1", "relaying denied"),
+            reverse_path=ALICE,
+            recipient="x@a.test",
+            protocol="SMTP",
+            helo="pc",
+        ),
+        [
+            (
+                f"posthouse/smtpd[PID]: NOQUEUE: reject: RCPT from {PC}: 550 5.7.1 <x@a.test>: "
+                "Relay access denied; from=<alice@example.test> to=<x@a.test> proto=SMTP helo=<pc>"
+            )
+        ],
+        (
+            f'"stage":"RCPT","client":"{PC}","code":550,"status":"5.7.1",'
+            '"text":"relaying denied","from":"alice@example.test","to":"x@a.test",'
+            '"protocol":"SMTP","helo":"pc"}'
+        ),
+    ),
+    (
+        "rejected",
+        lambda log: log.rejected(
+            "CONNECT", PC, Reply(421, "4.7.0", "too many; go away"), protocol="SMTP"
+        ),
+        [
+            (
+                f"posthouse/smtpd[PID]: NOQUEUE: reject: CONNECT from {PC}: 421 4.7.0 <{PC}>: "
+                "Client host rejected: too many, go away; proto=SMTP"
+            )
+        ],
+        (
+            f'"stage":"CONNECT","client":"{PC}","code":421,"status":"4.7.0",'
+            '"text":"too many; go away","protocol":"SMTP","helo":""}'
+        ),
+    ),
+    (
+        "lost_connection",
+        lambda log: log.lost_connection("RCPT", PC),
+        [f"posthouse/smtpd[PID]: lost connection after RCPT from {PC}"],
+        f'"after":"RCPT","client":"{PC}"}}',
+    ),
+    (
+        "timeout",
+        lambda log: log.timeout("DATA", PC),
+        [f"posthouse/smtpd[PID]: timeout after DATA from {PC}"],
+        f'"after":"DATA","client":"{PC}"}}',
+    ),
+    (
+        "tls_accepted",
+        lambda log: log.tls_accepted(PC, "TLSv1.3", "TLS_AES_256_GCM_SHA384", 256),
+        [
+            (
+                f"posthouse/smtpd[PID]: Anonymous TLS connection established from {PC}: "
+                "TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)"
+            )
+        ],
+        f'"client":"{PC}","protocol":"TLSv1.3","cipher":"TLS_AES_256_GCM_SHA384","bits":256}}',
+    ),
+    (
+        "auth_failed",
+        lambda log: log.auth_failed(PC, "PLAIN", "wrong password"),
+        [f"posthouse/smtpd[PID]: warning: {PC}: SASL PLAIN authentication failed: wrong password"],
+        f'"client":"{PC}","mechanism":"PLAIN","reason":"wrong password"}}',
+    ),
+    (
+        "tls",
+        lambda log: log.tls("example.org", MX, "dane", "", "TLSv1.3", "TLS_AES_128_GCM_SHA256"),
+        [
+            (
+                f"posthouse/smtp[PID]: Verified TLS connection established to {MX}: "
+                "TLSv1.3 with cipher TLS_AES_128_GCM_SHA256 (128/128 bits)"
+            )
+        ],
+        (
+            f'"domain":"example.org","host":"{MX}","policy":"dane","result":"",'
+            '"protocol":"TLSv1.3","cipher":"TLS_AES_128_GCM_SHA256","level":""}'
+        ),
+    ),
+    (
+        "tls",
+        lambda log: log.tls(
+            "example.org", MX, "may", "certificate-expired", "TLSv1.2", "AES256-SHA", "encrypted"
+        ),
+        [
+            (
+                f"posthouse/smtp[PID]: Untrusted TLS connection established to {MX}: "
+                "TLSv1.2 with cipher AES256-SHA (256/256 bits) (certificate-expired)"
+            )
+        ],
+        (
+            f'"domain":"example.org","host":"{MX}","policy":"may","result":"certificate-expired",'
+            '"protocol":"TLSv1.2","cipher":"AES256-SHA","level":"encrypted"}'
+        ),
+    ),
+    (
+        "tls",
+        lambda log: log.tls("example.org", MX, "sts", "starttls-not-supported", "", ""),
+        [f"posthouse/smtp[PID]: no TLS with {MX}: starttls-not-supported (policy sts)"],
+        (
+            f'"domain":"example.org","host":"{MX}","policy":"sts",'
+            '"result":"starttls-not-supported","protocol":"","cipher":"","level":""}'
+        ),
+    ),
+    (
+        "tls_counters",
+        lambda log: log.tls_counters("example.org", "sts", 12, {"certificate-expired": 2}),
+        [
+            (
+                "posthouse/deliver[PID]: tls counters of example.org, policy sts: "
+                "12 successful, 2 failed (2 certificate-expired)"
+            )
+        ],
+        (
+            '"domain":"example.org","policy":"sts","successful":12,'
+            '"failures":{"certificate-expired":2}}'
+        ),
+    ),
+    (
         "removed",
         lambda log: log.removed(ID),
         [f"posthouse/qmgr[PID]: {ID}: removed"],
@@ -146,7 +322,19 @@ GOLDEN = [
         "notified",
         lambda log: log.notified(ID, "3XK7Q0ZJ2C", ALICE),
         [f"posthouse/bounce[PID]: {ID}: sender non-delivery notification: 3XK7Q0ZJ2C"],
-        f'"id":"{ID}","dsn":"3XK7Q0ZJ2C","to":"alice@example.test"}}',
+        f'"id":"{ID}","dsn":"3XK7Q0ZJ2C","to":"alice@example.test","about":"failure"}}',
+    ),
+    (
+        "notified",
+        lambda log: log.notified(ID, "3XK7Q0ZJ2C", ALICE, "success"),
+        [f"posthouse/bounce[PID]: {ID}: sender delivery status notification: 3XK7Q0ZJ2C"],
+        f'"id":"{ID}","dsn":"3XK7Q0ZJ2C","to":"alice@example.test","about":"success"}}',
+    ),
+    (
+        "unreported",
+        lambda log: log.unreported(ID, Recipient(0, BOB)),
+        [f"posthouse/deliver[PID]: {ID}: failure for <bob@example.org> not reported: NOTIFY"],
+        f'"id":"{ID}","to":"bob@example.org"}}',
     ),
     (
         "dead_host",
@@ -323,7 +511,7 @@ def test_l3_a_cut_line_is_written_again_whole(
 ) -> None:
     path = tmp_path_factory.mktemp("log") / "f"
     disk = Disk(0)
-    file = _LogFile(str(path), disk.write)
+    file = LogFile(str(path), disk.write)
     rooms.append(10_000)  # at last there is room
     for number, line in enumerate(lines):
         file.add(f"{number}:{line};")
