@@ -63,11 +63,12 @@ def tool(path: str) -> str | None:
 
 def tool_environment() -> dict[str, str]:
     """Return the environment in which unpacked programs find their libraries."""
+    libraries = [TOOLS / "usr/lib/postfix", *TOOLS.glob("usr/lib/*-linux-gnu*")]
     perl = [str(p) for p in (TOOLS / "usr/share/perl5", *TOOLS.glob("usr/lib/*/perl5/5.*"))]
     return {
         **os.environ,
         "PERL5LIB": ":".join(perl),
-        "LD_LIBRARY_PATH": str(TOOLS / "usr/lib/postfix"),
+        "LD_LIBRARY_PATH": ":".join(str(path) for path in libraries),
     }
 
 
@@ -80,11 +81,13 @@ class House:
         channels: Sequence[str] = (LOCAL,),
         daemons: Sequence[str] = ("deliver -b -clocal",),
         mailbox: str = "maildir:mail/{user}/",
+        more: str = "",
     ) -> None:
         self.root = root
         self.config = root / "mta.yaml"
         rows = ["\n".join(f"  - {row}" for row in part) for part in (channels, daemons)]
-        self.config.write_text(YAML.format(mailbox=mailbox, channels=rows[0], daemons=rows[1]))
+        text = YAML.format(mailbox=mailbox, channels=rows[0], daemons=rows[1])
+        self.config.write_text(text + more)
         (root / "mail").mkdir()
         # SPT_NOENV: titles are not written over the environment, by which we know our processes
         self.environment = {**os.environ, "MTA_CONFIG": str(self.config), "SPT_NOENV": "1"}
@@ -275,10 +278,10 @@ def refused_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def answers(port: int) -> bool:
-    """Tell whether somebody listens on a port of 127.0.0.1."""
+def answers(port: int, address: str = "127.0.0.1") -> bool:
+    """Tell whether somebody listens on a port of ``address``."""
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection((address, port), timeout=1).close()
     except OSError:
         return False
     return True
