@@ -174,12 +174,13 @@ class NameServer:
         except dns.exception.DNSException:
             return
         found = self.find(query, "udp")
-        rule: Rule | None = found.rule
-        while rule is not None:
-            if not rule.silent and not self.down:
-                wire = self._datagram(query, _Found(rule, found.rrsets, found.names))
-                self._loop.call_later(rule.delay, send, wire)
-            rule = rule.then
+        while not self.down:
+            rule = found.rule
+            if not rule.silent:
+                self._loop.call_later(rule.delay, send, self._datagram(query, found))
+            if rule.then is None:
+                return
+            found = self._end(found, rule.then, dns.rdatatype.to_text(query.question[0].rdtype))
 
     def _datagram(self, query: dns.message.Message, found: _Found) -> bytes:
         rule = found.rule
@@ -189,7 +190,9 @@ class NameServer:
         if rule.wrong_id:
             response.id ^= 0x5555
         if rule.wrong_name:
-            response.question[0].name = dns.name.from_text("another.test.")
+            asked = query.question[0]
+            other = dns.name.from_text("another.test.")
+            response.question = [dns.rrset.RRset(other, asked.rdclass, asked.rdtype)]
         if rule.truncate:
             response.answer = []
             response.flags |= dns.flags.TC
@@ -228,11 +231,9 @@ class NameServer:
         found = _Found(Rule())
         for _ in range(CHAIN):
             found.names.append(name)
-            found.rule = rule = self._rule(name, kind)
+            rule = self._rule(name, kind)
+            found = self._end(found, rule, kind)
             if rule.records:
-                found.rrsets.append(
-                    dns.rrset.from_text(name + ".", rule.ttl, "IN", kind, *rule.records)
-                )
                 return found
             alias = self._rule(name, "CNAME")
             if rule != Rule() or not alias.records or kind == "CNAME":
@@ -241,6 +242,14 @@ class NameServer:
             found.rrsets.append(rrset)
             name = str(alias.records[0]).lower().rstrip(".")
         return found
+
+    def _end(self, found: _Found, rule: Rule, kind: str) -> _Found:
+        """Return ``found`` with ``rule`` for the answer to the last of its names."""
+        name = found.names[-1] + "."
+        rrsets = [rrset for rrset in found.rrsets if rrset.name.to_text() != name]
+        if rule.records:
+            rrsets.append(dns.rrset.from_text(name, rule.ttl, "IN", kind, *rule.records))
+        return _Found(rule, rrsets, found.names)
 
     def _rule(self, name: str, kind: str) -> Rule:
         entry = self.zones.get(name)

@@ -1,153 +1,339 @@
-"""Names to addresses, by DNS, remembered for as long as the answer allows.
+"""The DNS, as this program asks it: addresses, mail exchangers, TLSA, text and pointers.
 
 Trouble with the DNS never fails a recipient: a server that does not answer, or
-answers with an error, is a deferral with the reason.  Only a name that surely
-does not exist is a failure.  Numeric addresses never come here.  MX records
-will.
+answers with an error, is a deferral with the reason.  Only what the DNS says for
+sure is a failure.  Numeric addresses never come here.
 
-Source   AAAA before A: RFC 6724.  NXDOMAIN: RFC 2308, RFC 8020.  localhost:
-         RFC 6761 s6.3; it is never asked of a server.
+The questions go out by ask.py, answers are kept by answers.py; here dnspython
+reads them.  Its own resolver costs twice the CPU of a question, shows no AD bit of
+a negative answer, and asks as often as it is asked.
+
+Source   AAAA before A: RFC 6724.  NXDOMAIN: RFC 2308, RFC 8020.  localhost: RFC
+         6761 s6.3; it is never asked of a server.  MX: RFC 5321 s5.1.  Null MX:
+         RFC 7505.  TLSA and what must be secure: RFC 7672 s2.  Names that are not
+         ASCII: RFC 5891 by way of UTS 46.  resolv.conf(5), with "options trust-ad".
 Units    Seconds, on the caller's monotonic clock.
-State    A bounded cache, and the questions under way: each name is asked once
-         however many wait for it.  Lost on exit.
+State    The cache of answers.  Lost on exit.
 
 Invariants, each a property in tests/machine/test_resolve.py
-    N1   Within its time to live, a name is asked once.
-    N2   SERVFAIL, time-outs and an answer without an address are 4yz.
-    N3   The cache never holds more than CACHE_MAX names.
+    N2   Whatever servers do, the outcome is 4yz unless they said for sure that
+         there is no such name, or that it takes no mail.
+    N5   Nothing is secure unless AD came, and from servers that are trusted with it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import ipaddress
 from typing import TYPE_CHECKING
 
+from mta.machine.answers import (
+    ABSENT,
+    EMPTY,
+    Addresses,
+    Answer,
+    Answers,
+    Ask,
+    Exchangers,
+    Hop,
+    TextAnswer,
+    Tlsa,
+    TlsaAnswer,
+)
+from mta.machine.ask import NameServers, Unanswered, encode_name
 from mta.machine.net import Endpoint
 from mta.types import HOST, RECIPIENT, Outcome, Reply
-from mta.values import frozen
 
 if TYPE_CHECKING:
-    from dns.asyncresolver import Resolver as DnsResolver
+    from dns.message import ChainingResult
 
-__all__ = ["CACHE_MAX", "Addresses", "Resolver"]
+__all__ = [
+    "Addresses",
+    "Exchangers",
+    "Hop",
+    "Resolver",
+    "TextAnswer",
+    "Tlsa",
+    "TlsaAnswer",
+    "ascii_name",
+]
 
-CACHE_MAX = 10_000
-LIFETIME = 20.0  # for both questions of one name, all tries included
-TTL_MIN, TTL_MAX = 5.0, 3600.0
-TTL_TROUBLE = 5.0
-TTL_ABSENT = 60.0
-
-
-@frozen
-class Addresses:
-    """What a name stands for: ``addresses`` in the order to try, or the ``trouble``."""
-
-    addresses: tuple[str, ...]
-    trouble: Outcome | None = None
-
-
-@frozen
-class _Answer:
-    """One question's answer: addresses, or "absent" (no such name), "empty" or what failed."""
-
-    addresses: tuple[str, ...]
-    ttl: float
-    trouble: str = ""
+RESOLV_CONF = "/etc/resolv.conf"
+TYPES = {"A": 1, "CNAME": 5, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "TLSA": 52}
+RECORDS_MAX = 100  # kept of one answer; of MX, the best
+POINTERS_MAX = 5
+POINTER_LIMIT = 15.0
+LARGE = 8192  # octets of an answer that are read beside everything else
 
 
-Ask = Callable[[str, str], Awaitable[_Answer]]
+def ascii_name(name: str) -> str:
+    """Return ``name`` as the DNS has it: A-labels, lower case, no dot at the end.
+
+    Raises ValueError for what is no name, with the reason.
+    """
+    name = name.removesuffix(".")
+    if not name.isascii():
+        import idna
+
+        try:
+            name = idna.encode(name, uts46=True).decode("ascii")
+        except idna.IDNAError as error:  # a ValueError already, but one that quotes
+            raise ValueError("not a name that IDNA allows") from error
+    encode_name(name)
+    return name.lower()
 
 
 class Resolver:
-    """Addresses of host names; one instance per process."""
+    """What the DNS knows; one instance per process."""
 
-    def __init__(self, nameservers: tuple[Endpoint, ...] = (), ask: Ask | None = None) -> None:
+    def __init__(
+        self,
+        nameservers: tuple[Endpoint, ...] = (),
+        trust_ad: str = "auto",
+        ask: Ask | None = None,
+    ) -> None:
         """Ask ``nameservers``, whose hosts are addresses, else the system's.
 
+        ``trust_ad`` "yes" believes their AD bit, "no" does not; "auto" believes
+        it if all are on this machine, or resolv.conf has "options trust-ad".
         ``ask`` is the question itself, for tests.
         """
         self._nameservers = nameservers
-        self._ask = ask or self._ask_dns
-        self._dns: DnsResolver | None = None
-        self._cache: dict[str, tuple[float, Addresses]] = {}
-        self._asking: dict[str, asyncio.Task[Addresses]] = {}
+        self._trust_ad = trust_ad
+        self._trusted = False
+        self._servers: NameServers | None = None
+        self._answers = Answers(ask or self._ask)
 
     async def addresses(self, host: str, now: float) -> Addresses:
-        """Return what ``host`` stands for; asks only what it does not remember."""
+        """Return what ``host`` stands for."""
         if host == "localhost" or host.endswith(".localhost"):
             return Addresses(("127.0.0.1", "::1"))
-        until, known = self._cache.get(host, (0.0, None))
-        if known is not None and now < until:
-            return known
-        task = self._asking.get(host)
-        if task is None:
-            task = self._asking[host] = asyncio.ensure_future(self._look_up(host, now))
-            task.add_done_callback(lambda _: self._asking.pop(host, None))
-        return await asyncio.shield(task)
-
-    async def _look_up(self, host: str, now: float) -> Addresses:
-        answers = await asyncio.gather(self._ask(host, "AAAA"), self._ask(host, "A"))
-        found = tuple([address for answer in answers for address in answer.addresses])
-        troubles = [answer.trouble for answer in answers if answer.trouble]
-        if found:
-            ttl = min(answer.ttl for answer in answers if answer.addresses)
-            result = Addresses(found)
-        elif "absent" in troubles:  # RFC 8020: nothing of any type has this name
-            reply = Reply(550, "5.1.2", f"{host}: no such host name")
-            ttl, result = TTL_ABSENT, Addresses((), Outcome(reply, RECIPIENT))
-        elif troubles == ["empty", "empty"]:
-            reply = Reply(421, "4.4.4", f"{host}: the name has no address")
-            ttl, result = TTL_ABSENT, Addresses((), Outcome(reply, HOST))
-        else:
-            why = ", ".join(sorted(set(troubles) - {"empty"}))
-            reply = Reply(421, "4.4.3", Reply.clean(f"{host}: name service: {why}"))
-            ttl, result = TTL_TROUBLE, Addresses((), Outcome(reply, HOST))
-        self._remember(host, now, now + min(max(ttl, TTL_MIN), TTL_MAX), result)
-        return result
-
-    def _remember(self, host: str, now: float, until: float, result: Addresses) -> None:
-        if len(self._cache) >= CACHE_MAX:
-            self._cache = {h: kept for h, kept in self._cache.items() if now < kept[0]}
-        while len(self._cache) >= CACHE_MAX:
-            del self._cache[next(iter(self._cache))]
-        self._cache[host] = (until, result)
-
-    async def _ask_dns(self, host: str, kind: str) -> _Answer:
-        """Ask one question of the DNS; every failure of it is an answer too."""
-        import dns.exception
-        import dns.resolver
-
         try:
-            answer = await self._resolver().resolve(host, kind, search=False, lifetime=LIFETIME)
-        except dns.resolver.NXDOMAIN:
-            return _Answer((), 0.0, "absent")
-        except dns.resolver.NoAnswer:
-            return _Answer((), 0.0, "empty")
-        except dns.resolver.LifetimeTimeout:
-            return _Answer((), 0.0, "timed out")
-        except (dns.exception.DNSException, OSError, UnicodeError) as error:
-            return _Answer((), 0.0, _short(error))
-        addresses = tuple([record.to_text() for record in answer])
-        return _Answer(addresses, float(answer.rrset.ttl if answer.rrset else 0))
+            name = ascii_name(host)
+        except ValueError as error:
+            return Addresses((), _no_name(error), none=True)
+        six, four = await asyncio.gather(
+            self._answers.find(name, "AAAA", now), self._answers.find(name, "A", now)
+        )
+        found = six.records + four.records
+        if found:
+            secure = all(answer.secure for answer in (six, four) if answer.records)
+            return Addresses(found, None, secure)
+        trouble = _trouble(name, six if six.failed else four, "")
+        if trouble is not None:
+            return Addresses((), trouble)
+        if ABSENT in (six.trouble, four.trouble):
+            gone = Outcome(Reply(550, "5.1.2", f"{name}: no such host name"), RECIPIENT)
+            return Addresses((), gone, four.secure, none=True)
+        empty = Outcome(Reply(421, "4.4.4", f"{name}: the name has no address"), HOST)
+        return Addresses((), empty, four.secure, none=True)
 
-    def _resolver(self) -> DnsResolver:
-        """Make the resolver when the first name comes: dnspython is slow to import."""
-        if self._dns is None:
-            from dns.asyncresolver import Resolver as DnsResolver
+    async def exchangers(self, domain: str, now: float) -> Exchangers:
+        """Return where mail of ``domain`` goes: its MX hosts, or itself if it has none.
 
-            self._dns = DnsResolver(configure=not self._nameservers)
-            if self._nameservers:
-                self._dns.nameservers = [place.host for place in self._nameservers]
-                ports = {place.host: place.port for place in self._nameservers}
-                self._dns.nameserver_ports = ports
-        return self._dns
+        A domain that takes no mail (RFC 7505) and one that is not are failures.
+        """
+        try:
+            name = ascii_name(domain)
+        except ValueError as error:
+            return Exchangers((), trouble=_no_name(error))
+        return _exchangers(name, await self._answers.find(name, "MX", now))
+
+    async def tlsa(self, host: str, port: int, now: float) -> TlsaAnswer:
+        """Return the TLSA records of ``host``, if its addresses are secure.
+
+        They stand at the end of its aliases, else at ``host`` itself; there, too,
+        if only the alias is secure (RFC 7672 s2.2.2).
+        """
+        found = await self.addresses(host, now)
+        if not found.addresses:
+            return TlsaAnswer((), trouble=found.trouble)
+        try:
+            name = ascii_name(host)
+        except ValueError:
+            return TlsaAnswer(())
+        aliases = [
+            answer.canonical
+            for answer in [await self._answers.find(name, kind, now) for kind in ("AAAA", "A")]
+            if answer.records and answer.canonical
+        ]
+        bases = [name]
+        if found.secure:
+            bases = [*aliases[:1], name]
+        elif not aliases or not (await self._answers.find(name, "CNAME", now)).secure:
+            return TlsaAnswer(())
+        answer = TlsaAnswer((), secure=True, base=name)
+        for base in bases:
+            answer = await self._tlsa_at(base, port, now)
+            if answer.records or answer.trouble is not None:
+                break
+        return answer
+
+    async def _tlsa_at(self, base: str, port: int, now: float) -> TlsaAnswer:
+        name = f"_{port}._tcp.{base}"
+        try:
+            encode_name(name)
+        except ValueError:  # too long: nothing can be there
+            return TlsaAnswer((), secure=True, base=base)
+        answer = await self._answers.find(name, "TLSA", now)
+        trouble = _trouble(name, answer, "TLSA: ")
+        if trouble is not None:
+            return TlsaAnswer((), True, trouble, base)
+        records = tuple([_tlsa(text) for text in answer.records]) if answer.secure else ()
+        return TlsaAnswer(records, answer.secure, None, base)
+
+    async def text(self, name: str, now: float) -> TextAnswer:
+        """Return the TXT records of ``name``; that there are none is no trouble."""
+        try:
+            name = ascii_name(name)
+        except ValueError:
+            return TextAnswer(())
+        answer = await self._answers.find(name, "TXT", now)
+        return TextAnswer(answer.records, _trouble(name, answer, "TXT: "))
+
+    async def pointer(self, address: str, now: float) -> str:
+        """Return the name of ``address`` that stands for ``address`` in turn; "" if none does."""
+        try:
+            async with asyncio.timeout(POINTER_LIMIT):
+                return await self._pointer(ipaddress.ip_address(address), now)
+        except (TimeoutError, ValueError):
+            return ""
+
+    async def _pointer(
+        self, address: ipaddress.IPv4Address | ipaddress.IPv6Address, now: float
+    ) -> str:
+        mapped = getattr(address, "ipv4_mapped", None)
+        address = mapped or address
+        answer = await self._answers.find(address.reverse_pointer, "PTR", now)
+        kind = "A" if address.version == 4 else "AAAA"
+        for text in answer.records[:POINTERS_MAX]:
+            name = text.removesuffix(".").lower()
+            if not name or name.strip("abcdefghijklmnopqrstuvwxyz0123456789-._"):
+                continue  # it could be no host, and is not to be shown
+            forward = await self._answers.find(name, kind, now)
+            if any(ipaddress.ip_address(text) == address for text in forward.records):
+                return name
+        return ""
+
+    async def _ask(self, name: str, kind: str) -> Answer:
+        """Ask one question of the DNS; every failure of it is an answer too."""
+        try:
+            servers = self._servers or self._begin()
+            question = encode_name(name) + TYPES[kind].to_bytes(2, "big") + b"\x00\x01"
+            wire = await servers.ask(question)
+        except (Unanswered, OSError, ValueError) as error:
+            return Answer((), 0.0, Reply.clean(str(error), 80) or "unknown")
+        if len(wire) <= LARGE:
+            return _read(wire, kind, self._trusted)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, _read, wire, kind, self._trusted)
+
+    def _begin(self) -> NameServers:
+        """Find the servers when the first question comes; OSError if resolv.conf is unreadable."""
+        servers, said = self._nameservers, False
+        if not servers:
+            servers, said = _resolv_conf(RESOLV_CONF)
+        here = all(ipaddress.ip_address(s.host.partition("%")[0]).is_loopback for s in servers)
+        self._trusted = {"yes": True, "no": False}.get(self._trust_ad, said or here)
+        self._servers = NameServers(servers)
+        return self._servers
 
 
-def _short(error: Exception) -> str:
-    """Return the kind of ``error`` in words, without dnspython's page of detail."""
-    text = str(error)
-    for word in ("SERVFAIL", "REFUSED", "NOTIMP", "FORMERR"):
-        if word in text:
-            return word
-    return type(error).__name__
+def _resolv_conf(path: str) -> tuple[tuple[Endpoint, ...], bool]:
+    """Return the name servers that ``path`` names, and whether it trusts their AD bit.
+
+    Without any, or without the file, it is the server of this machine.
+    """
+    servers, trusted = [], False
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            lines = [line.split() for line in file]
+    except FileNotFoundError:
+        lines = []
+    for words in lines:
+        if words[:1] == ["nameserver"] and len(words) > 1:
+            try:
+                ipaddress.ip_address(words[1].partition("%")[0])
+            except ValueError:
+                continue
+            servers.append(Endpoint(words[1], 53))
+        trusted = trusted or (words[:1] == ["options"] and "trust-ad" in words)
+    return tuple(servers) or (Endpoint("127.0.0.1", 53),), trusted
+
+
+def _no_name(error: ValueError) -> Outcome:
+    return Outcome(Reply(550, "5.1.2", f"no valid domain name: {error}"), RECIPIENT)
+
+
+def _trouble(name: str, answer: Answer, what: str) -> Outcome | None:
+    """Return the deferral if ``answer`` is none."""
+    if not answer.failed:
+        return None
+    text = Reply.clean(f"{name}: {what}name service: {answer.trouble}")
+    return Outcome(Reply(421, "4.4.3", text), HOST)
+
+
+def _exchangers(name: str, answer: Answer) -> Exchangers:
+    """Read the MX records of ``name``."""
+    hops = _hops(answer.records)
+    trouble = _trouble(name, answer, "MX: ")
+    if answer.trouble == EMPTY:
+        return Exchangers((Hop(name, 0),), answer.secure, implicit=True)
+    if answer.trouble == ABSENT:
+        trouble = Outcome(Reply(550, "5.1.2", f"{name}: no such domain name"), RECIPIENT)
+    elif answer.stale and not hops:  # it would refuse mail for what was so yesterday
+        trouble = Outcome(Reply(421, "4.4.3", f"{name}: MX: name service: no answer"), HOST)
+    elif not answer.failed and not hops:
+        trouble = Outcome(Reply(556, "5.1.10", f"{name}: the domain takes no mail"), RECIPIENT)
+    return Exchangers(hops, answer.secure, trouble, stale=answer.stale)
+
+
+def _hops(records: tuple[str, ...]) -> tuple[Hop, ...]:
+    """Return MX records, the best first, without the one that is none (RFC 7505 s3)."""
+    hops = []
+    for text in records:
+        preference, _, name = text.partition(" ")
+        if name.strip(".") and preference.isdigit():
+            hops.append(Hop(name.removesuffix("."), int(preference)))
+    return tuple(sorted(hops, key=lambda hop: hop.preference))
+
+
+def _tlsa(text: str) -> Tlsa:
+    usage, selector, matching, data = text.split(None, 3)
+    return Tlsa(int(usage), int(selector), int(matching), bytes.fromhex(data))
+
+
+def _read(wire: bytes, kind: str, trusted: bool) -> Answer:
+    """Read the answer to a question for ``kind``; what cannot be read is a failure."""
+    import dns.exception
+    import dns.flags
+    import dns.message
+    import dns.rcode
+
+    try:
+        message = dns.message.from_wire(wire, ignore_trailing=True)
+        if not isinstance(message, dns.message.QueryMessage):
+            return Answer((), 0.0, "malformed answer")
+        chain = message.resolve_chaining()
+    except dns.message.ChainTooLong:
+        return Answer((), 0.0, "loop of aliases")
+    except (dns.exception.DNSException, ValueError, EOFError) as error:
+        return Answer((), 0.0, f"malformed answer: {type(error).__name__}")
+    secure = trusted and bool(message.flags & dns.flags.AD)
+    end = chain.canonical_name.to_text(omit_final_dot=True).lower() if chain.cnames else ""
+    ttl = float(chain.minimum_ttl)
+    if chain.answer is not None:
+        return Answer(_records(chain, kind), ttl, "", secure, end)
+    absent = message.rcode() == dns.rcode.NXDOMAIN
+    return Answer((), ttl, ABSENT if absent else EMPTY, secure, end)
+
+
+def _records(chain: ChainingResult, kind: str) -> tuple[str, ...]:
+    """Return the records as text, at most RECORDS_MAX of them."""
+    records = list(chain.answer or ())
+    if kind == "MX":
+        records.sort(key=lambda record: record.preference)
+    del records[RECORDS_MAX:]
+    if kind == "TXT":
+        return tuple([b"".join(record.strings).decode("utf-8", "replace") for record in records])
+    return tuple([record.to_text().lower() for record in records])
