@@ -27,17 +27,35 @@ def command(channel: Channel) -> list[str]:
 
 def options(config: Config, channel: Channel) -> tuple[tuple[str, str], ...]:
     """Return the options of ``channel``, in order; a list repeats its name."""
-    told = {"smtp": _smtp, "local": _local, "pipe": _pipe, "list": _list}.get(channel.program)
+    told = _TOLD.get(channel.program)
     return (*(told(config, channel) if told is not None else ()), *channel.options)
 
 
 def _smtp(config: Config, channel: Channel) -> list[tuple[str, str]]:
+    own = [("own_address", address) for address in _taking(config, channel.port)]
+    return [*_outward(config, channel), ("mta_sts", channel.mta_sts), *own]
+
+
+def _outward(config: Config, channel: Channel) -> list[tuple[str, str]]:
+    """Return what smtp and lmtp have in common; what is not set is not told."""
+    texts = [("ca", channel.ca), ("credentials", channel.credentials)]
     return [
         ("port", str(channel.port)),
         ("per_host", str(channel.per_host)),
         *[("relay", relay) for relay in channel.relay],
         *[("nameserver", address) for address in config.nameservers],
+        ("trust_ad", config.trust_ad),
+        ("tls", channel.tls),
+        *[(name, text) for name, text in texts if text],
+        *[("source", address) for address in channel.source],
     ]
+
+
+def _taking(config: Config, port: int) -> list[str]:
+    """Return the addresses where we take mail at ``port``: an MX there is ourselves."""
+    places = [listener.address.rpartition(":") for listener in config.listen]
+    addresses = [host.strip("[]") for host, _, number in places if number == str(port)]
+    return [address for address in addresses if address not in ("0.0.0.0", "::")]
 
 
 def _local(config: Config, channel: Channel) -> list[tuple[str, str]]:
@@ -58,6 +76,9 @@ def _pipe(_config: Config, channel: Channel) -> list[tuple[str, str]]:
 def _list(config: Config, channel: Channel) -> list[tuple[str, str]]:
     told = [("members", channel.members), ("owner", channel.owner)]
     return [*told, *_timeout(channel), *_submit(config)]
+
+
+_TOLD = {"smtp": _smtp, "lmtp": _outward, "local": _local, "pipe": _pipe, "list": _list}
 
 
 def _timeout(channel: Channel) -> list[tuple[str, str]]:
