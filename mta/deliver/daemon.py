@@ -24,6 +24,7 @@ from mta.deliver.lane import Lane, Rules
 from mta.deliver.options import options
 from mta.deliver.programs import ChannelProgram
 from mta.deliver.returns import Returns
+from mta.deliver.tls_counts import TlsCounts
 from mta.errors import ChannelError, LocalProtocolError, SpoolError
 from mta.machine import clock
 from mta.machine.load import load_average
@@ -67,6 +68,7 @@ class Daemon:
         self._spool = spool
         self._log = log
         self._returns = Returns(config, self._nudge)
+        self._tls = TlsCounts(log, clock.monotonic())
         self._gate = Gate(Thresholds(config.load.delay, config.load.queue_only))
         self._names = ",".join(channel.name for channel in channels)
         rules = _rules(flags)
@@ -77,7 +79,11 @@ class Daemon:
             desk = Desk(channel, spool, log, self._returns, clock, watch=watch)
             lane = Lane(channel, spool, log, desk, clock, rules=rules)
             told = options(config, channel)
-            program = ChannelProgram(channel, config.hostname, told, lane, log, nudge=self._nudge)
+            program = ChannelProgram(
+                *(channel, config.hostname, told, lane, log),
+                nudge=self._nudge,
+                connected=self._tls.note,
+            )
             lane.attach(program)
             self._lanes.append(lane)
             self._programs.append(program)
@@ -258,6 +264,7 @@ class Daemon:
         for program in self._programs:
             program.tick(mono)
         self._returns.tick(mono)
+        self._tls.tick(mono)
         if self._keeper is not None and not self._stop_at:
             self._keeper.tick(mono)
         if self._ticks % SLOW_TICKS == 1:
@@ -329,6 +336,7 @@ class Daemon:
             self._keeper.stop()
         if self._spool.unsynced:
             self._spool.sync_marks()
+        self._tls.write()
         self._log.flush()
 
 

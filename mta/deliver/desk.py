@@ -9,6 +9,10 @@ Invariants, each a test in tests/deliver/test_desk.py
          when nobody is owed one and the message has been kept for a person.
     K2   Every flight that comes here leaves once: its claim released, its lane told.
     K3   One DSN a job, however many of its recipients failed.
+    K4   Who is told what is as RFC 3461 s6 has it: failures unless NOTIFY leaves
+         them out, successes only if it names them and the next server was not
+         told to report them itself; and of a null reverse-path never anybody.
+    K5   What was delivered is never settled as anything else for a DSN's sake.
 """
 
 from __future__ import annotations
@@ -17,10 +21,13 @@ import os
 from random import random
 
 from mta.deliver.settling import Fate, fates, spare
-from mta.dsn.report import HEADER_LIMIT, Failure, header_of
+from mta.dsn.notify import FAILURE, SUCCESS, wanted
+from mta.dsn.report import DELIVERED as DONE
+from mta.dsn.report import FAILED as LOST
+from mta.dsn.report import HEADER_LIMIT, RELAYED, Group, header_of
 from mta.errors import SpoolError
 from mta.spool.layout import arrived
-from mta.types import CHANNEL, DEFERRED, FAILED, Mailbox, Outcome, Reply
+from mta.types import CHANNEL, DEFERRED, DELIVERED, FAILED, Mailbox, Outcome, Reply
 from mta.values import TYPE_CHECKING, frozen
 
 if TYPE_CHECKING:
@@ -50,8 +57,10 @@ if TYPE_CHECKING:
             """Answer (dsn id, ""), ("-", why nobody can be told) or ("", why not now)."""
 
 
-__all__ = ["RETRY_WAIT", "Desk", "Flight", "Return", "our_trouble"]
+__all__ = ["FULL_LIMIT", "RETRY_WAIT", "Desk", "Flight", "Return", "our_trouble"]
 
+FULL_LIMIT = 1 << 20  # octets of a message that is returned whole; of a larger one its header
+RELAYING = ("smtp",)  # programs after which somebody else delivers
 RETRY_WAIT = 60.0  # until a job is tried again whose trouble was our own
 
 
@@ -85,13 +94,20 @@ class Flight:
 
 @frozen
 class Return:
-    """What a DSN is made of: to whom, about which message, which recipients."""
+    """What a DSN is made of: to whom, about which message, which recipients.
+
+    ``quoted`` is the message's header, or all of it if ``whole``; ``requiretls``:
+    the DSN needs as much protection as the message did (RFC 8689 s5).
+    """
 
     to: Mailbox
     message_id: str
     arrived: float
-    failures: tuple[Failure, ...]
-    header: bytes
+    groups: tuple[Group, ...]
+    quoted: bytes
+    envid: str = ""
+    whole: bool = False
+    requiretls: bool = False
 
 
 class Desk:
@@ -128,45 +144,92 @@ class Desk:
             not_before=flight.not_before,
             jitter=random(),
         )
-        failed = [fate for fate in made if fate.settlement.state == FAILED]
-        if not failed:
-            self._write(flight, made, "", landed)
-            return
+        failed = any(fate.settlement.state == FAILED for fate in made)
+        groups = self._owed(flight, made)
+        losses = any(group.action == LOST for group in groups)
         reverse_path = flight.claim.entry.job.reverse_path
-        if not isinstance(reverse_path, Mailbox):
+        if not groups or not (losses or isinstance(reverse_path, Mailbox)):
+            self._write(flight, made, "-" if failed else "", landed)
+        elif not isinstance(reverse_path, Mailbox):
             self._keep(flight, made, "it failed, and its reverse-path is null", landed)
-            return
+        else:
+            self._report(flight, made, groups, reverse_path, landed)
+
+    def _owed(self, flight: Flight, made: list[Fate]) -> tuple[Group, ...]:
+        """Return what the author is to be told: one group for each recipient he asked about."""
+        groups = []
+        for fate in made:
+            recipient, s = fate.recipient, fate.settlement
+            if s.state == FAILED and wanted(recipient.notify, FAILURE):
+                action = LOST
+            elif s.state == DELIVERED and recipient.notify and wanted(recipient.notify, SUCCESS):
+                if s.index in flight.passed:
+                    continue
+                action = RELAYED if self._channel.program in RELAYING else DONE
+            else:
+                continue
+            about = (recipient.mailbox, recipient.original, s.outcome, fate.relay, s.at)
+            groups.append(Group(*about, action, recipient.orcpt))
+        return tuple(groups)
+
+    def _report(
+        self,
+        flight: Flight,
+        made: list[Fate],
+        groups: tuple[Group, ...],
+        to: Mailbox,
+        landed: Callable[[Flight, float], None],
+    ) -> None:
+        """Have the DSN accepted, and settle by what comes of that."""
+        losses = any(group.action == LOST for group in groups)
 
         def answer(dsn_id: str, why: str) -> None:
-            if dsn_id == "-":
-                self._keep(flight, made, why, landed)
-            elif dsn_id:
-                self._log.notified(flight.name.id, dsn_id, reverse_path)
+            if dsn_id not in ("", "-"):
+                self._log.notified(flight.name.id, dsn_id, to, "failure" if losses else "success")
                 self._write(flight, made, dsn_id, landed)
-            else:
+                return
+            if any(group.action != LOST for group in groups):  # K5
+                self._log.warning(f"{flight.name.id}: its success could not be reported: {why}")
+            if losses and dsn_id:
+                self._keep(flight, made, why, landed)
+            elif losses:
                 self._defer(flight, made, f"the DSN could not be accepted: {why}", landed)
+            else:
+                failed = any(fate.settlement.state == FAILED for fate in made)
+                self._write(flight, made, "-" if failed else "", landed)
 
         try:
-            notice = self._notice(flight, failed, reverse_path)
+            notice = self._notice(flight, groups, to, whole=losses)
         except SpoolError as error:
             answer("", str(error))
             return
         self._returns.accept(notice, answer)
 
-    def _notice(self, flight: Flight, failed: list[Fate], to: Mailbox) -> Return:
+    def _notice(
+        self, flight: Flight, groups: tuple[Group, ...], to: Mailbox, *, whole: bool
+    ) -> Return:
+        """Gather what the DSN says; ``whole``: the message may go with it (RFC 3461 s4.3)."""
+        envelope = flight.claim.entry.envelope
+        whole = whole and envelope.ret == "FULL" and envelope.size <= FULL_LIMIT
+        # No DSN is BINARYMIME; RFC 8689 s5 wants the header alone.
+        whole = whole and not (envelope.binary or envelope.requiretls)
         body = flight.claim.open_body()
         try:
-            header = header_of(os.pread(body, HEADER_LIMIT, 0))
+            start = _read(body, FULL_LIMIT if whole else HEADER_LIMIT)
         except OSError as error:
             raise SpoolError(f"cannot read the body: {error.strerror}") from error
         finally:
             os.close(body)
-        failures = tuple(
-            Failure(f.recipient.mailbox, f.recipient.original, s.outcome, f.relay, s.at)
-            for f in failed
-            for s in (f.settlement,)
+        return Return(
+            to,
+            flight.name.id,
+            flight.arrived,
+            groups,
+            start if whole else header_of(start),
+            envelope.envid,
+            whole,
+            envelope.requiretls,
         )
-        return Return(to, flight.name.id, flight.arrived, failures, header)
 
     def _keep(
         self, flight: Flight, made: list[Fate], why: str, landed: Callable[[Flight, float], None]
@@ -209,6 +272,8 @@ class Desk:
         channel = self._channel
         for fate in made:
             settlement = fate.settlement
+            if settlement.state == FAILED and not wanted(fate.recipient.notify, FAILURE):
+                self._log.unreported(name.id, fate.recipient)
             self._log.attempt(
                 name.id,
                 name.queue,
@@ -233,6 +298,16 @@ class Desk:
         for again in stuck:
             again()
         return not self._stuck
+
+
+def _read(fd: int, limit: int) -> bytes:
+    """Return the first ``limit`` octets of a body, or all if it has fewer."""
+    pieces: list[bytes] = []
+    at = 0
+    while at < limit and (piece := os.pread(fd, limit - at, at)):
+        pieces.append(piece)
+        at += len(piece)
+    return b"".join(pieces)
 
 
 def our_trouble(text: str) -> Outcome:

@@ -22,7 +22,7 @@ import signal
 import socket
 import subprocess
 
-from mta.channel.records import FD, Done, Told
+from mta.channel.records import FD, Done, TlsFact, Told
 from mta.channel.talk import DeliverEnd
 from mta.deliver.options import command
 from mta.deliver.outbox import Outbox
@@ -64,14 +64,19 @@ class ChannelProgram:
         log: Log,
         *,
         nudge: Callable[[], None],
+        connected: Callable[[TlsFact], None] | None = None,
     ) -> None:
-        """``nudge`` is called when the lane may have work to go on with."""
+        """``nudge`` is called when the lane may have work to go on with.
+
+        ``connected`` is told of each connection that the program tells of.
+        """
         self._channel = channel
         self._hostname = hostname
         self._options = options
         self._lane = lane
         self._log = log
         self._nudge = nudge
+        self._connected = connected
         self._child: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
         self._end: DeliverEnd | None = None
@@ -222,6 +227,9 @@ class ChannelProgram:
                     self._lane.told(
                         event.tag, event.indexes, event.outcome, event.relay, passed=event.passed
                     )
+                elif isinstance(event, TlsFact):
+                    if self._connected is not None:
+                        self._connected(event)
                 elif isinstance(event, Done):
                     self.failures = 0
                     self._lane.done(event.tag)

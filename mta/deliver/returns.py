@@ -14,11 +14,11 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from mta.accept import Door, RefusedError, open_door
-from mta.dsn.report import Notice, report
+from mta.dsn.report import HEADER_LIMIT, Notice, header_of, report
 from mta.errors import PosthouseError
 from mta.machine import clock
 from mta.types import NULL_PATH
-from mta.values import TYPE_CHECKING
+from mta.values import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,9 +71,16 @@ class Returns:
             if routed.outcome is not None:
                 known = routed.outcome.reply
                 return ("-" if known.permanent else ""), f"its author cannot be told: {known}"
+            octets = self._octets(notice)
+            if notice.whole and len(octets) > self._config.limits.message_size:
+                header = header_of(notice.quoted[:HEADER_LIMIT])
+                octets = self._octets(replace(notice, quoted=header, whole=False))
             draft = door.begin()
-            draft.write(self._octets(notice))
-            return door.commit(draft, [routed], NULL_PATH, origin=ORIGIN), ""
+            draft.write(octets)
+            ident = door.commit(
+                draft, [routed], NULL_PATH, origin=ORIGIN, requiretls=notice.requiretls
+            )
+            return ident, ""
         except RefusedError as error:
             permanent = error.outcome.reply.permanent
             return ("-" if permanent else ""), f"the DSN was refused: {error}"
@@ -90,10 +97,12 @@ class Returns:
                 notice.arrived,
                 clock.wall(),
                 boundary,
-                notice.header,
+                notice.quoted,
+                notice.envid,
+                notice.whole,
             )
             try:
-                return report(about, notice.failures)
+                return report(about, notice.groups)
             except ValueError:
                 continue  # the message holds our random word: take another
 

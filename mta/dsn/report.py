@@ -1,11 +1,12 @@
-"""The DSN: a message that tells an author, readably, what was not delivered and why.
+"""The DSN: a message that tells an author, readably, what became of a message and why.
 
 Three parts, as RFC 3464 wants them: a text for people, message/delivery-status
-for programs, and the header of the message it is about.  Octets out, CRLF, as
+for programs, and the message it is about, or its header.  Octets out, CRLF, as
 the spool keeps them; the caller sends it with the null reverse-path.
 
-Source   RFC 3464; RFC 3462 s1 (multipart/report); RFC 6533 where an address is
-         not ASCII; RFC 3834 s5 (Auto-Submitted: auto-replied).
+Source   RFC 3464; RFC 3461 s6 (what was asked for); RFC 3462 s1
+         (multipart/report); RFC 6533 where an address or a header is not
+         ASCII; RFC 3834 s5 (Auto-Submitted: auto-replied).
 
 Invariants, each a property in tests/dsn/test_report.py
     F1   The stdlib's email parser finds the three parts, one group of fields a
@@ -13,6 +14,7 @@ Invariants, each a property in tests/dsn/test_report.py
     F2   Whatever a remote host said, every line is CRLF-ended, holds no control
          character, and none of the report's own is over 998 octets.
     F3   It is labelled 8bit iff it holds an octet over 127.
+    F4   A message that is returned whole is there octet for octet.
 """
 
 from __future__ import annotations
@@ -23,7 +25,22 @@ from mta.dsn.status import suited
 from mta.types import Mailbox, Outcome, Reply
 from mta.values import frozen
 
-__all__ = ["HEADER_LIMIT", "Failure", "Notice", "date", "header_of", "report"]
+__all__ = [
+    "DELIVERED",
+    "FAILED",
+    "HEADER_LIMIT",
+    "RELAYED",
+    "Group",
+    "Notice",
+    "date",
+    "header_of",
+    "report",
+]
+
+# The actions of RFC 3464 s2.3.3 that we take.
+FAILED = "failed"
+DELIVERED = "delivered"
+RELAYED = "relayed"  # to a system that reports nothing more
 
 HEADER_LIMIT = 65536  # octets of the original's header that a report carries
 _FOLD = 76  # characters of a line, where words allow it
@@ -34,19 +51,28 @@ _PREAMBLE = b"This is a delivery status notification in MIME format (RFC 3464).\
 
 
 @frozen
-class Failure:
-    """One recipient that failed: ``relay`` is who said so ("" = this machine), ``at`` when."""
+class Group:
+    """One recipient: ``relay`` is who said so ("" = this machine), ``at`` when.
+
+    ``orcpt`` is the ORCPT that came with it, decoded, or "".
+    """
 
     mailbox: Mailbox
     original: Mailbox | None
     outcome: Outcome
     relay: str
     at: float
+    action: str = FAILED
+    orcpt: str = ""
 
 
 @frozen
 class Notice:
-    """A DSN's circumstances; ``boundary`` a fresh random word, ``header`` ends with CRLF."""
+    """A DSN's circumstances; ``boundary`` is a fresh random word.
+
+    ``quoted`` is the header of the message it is about, or all of it if
+    ``whole``, and ends with CRLF; ``envid`` its ENVID, decoded, or "".
+    """
 
     hostname: str
     to: Mailbox
@@ -54,7 +80,9 @@ class Notice:
     arrived: float
     now: float
     boundary: str
-    header: bytes
+    quoted: bytes
+    envid: str = ""
+    whole: bool = False
 
 
 def date(at: float) -> str:
@@ -101,54 +129,98 @@ def _address(mailbox: Mailbox) -> str:
     return f"{'rfc822' if text.isascii() else 'utf-8'}; {text}"
 
 
-def _said(failure: Failure) -> str:
-    reply = Reply.clean(str(failure.outcome.reply), 700)
-    if not failure.relay:
+def _said(group: Group) -> str:
+    reply = Reply.clean(str(group.outcome.reply), 700)
+    if not group.relay:
         return reply
-    return f"{Reply.clean(failure.relay, 255)} said: {reply}"
+    return f"{Reply.clean(group.relay, 255)} said: {reply}"
 
 
-def _human(notice: Notice, failures: tuple[Failure, ...]) -> bytes:
-    out = [
-        _line(f"This is the mail system at {notice.hostname}."),
-        b"\r\n",
-        _line("Your message could not be delivered to the recipients named below."),
-        _line("It will not be tried again.  The header of your message follows this report."),
-    ]
-    for failure in failures:
-        alias = f" (by way of <{failure.original}>)" if failure.original is not None else ""
-        out += [b"\r\n", _line(f"<{failure.mailbox}>{alias}:"), _line(_said(failure), "    ")]
-    return b"".join(out)
+# What a person is told, by action; the DSN's subject is that of the first there is.
+_HUMAN = {
+    FAILED: (
+        "Your message could not be delivered",
+        (
+            "Your message could not be delivered to the recipients named below. "
+            "It will not be tried again."
+        ),
+    ),
+    DELIVERED: (
+        "Your message was delivered",
+        "As you asked to be told: your message was delivered to the recipients named below.",
+    ),
+    RELAYED: (
+        "Your message was passed on",
+        (
+            "As you asked to be told: your message was passed on for the recipients named below, "
+            "to a system that does not report what becomes of it."
+        ),
+    ),
+}
 
 
-def _fields(failure: Failure) -> bytes:
-    fields = []
-    if failure.original is not None:
-        fields.append(f"Original-Recipient: {_address(failure.original)}")
+def _human(notice: Notice, groups: tuple[Group, ...]) -> bytes:
+    what = "message" if notice.whole else "header of your message"
+    out = [_line(f"This is the mail system at {notice.hostname}.")]
+    for action, (_, text) in _HUMAN.items():
+        those = [group for group in groups if group.action == action]
+        if not those:
+            continue
+        out += [b"\r\n", _line(text)]
+        for group in those:
+            alias = f" (by way of <{group.original}>)" if group.original is not None else ""
+            out += [b"\r\n", _line(f"<{group.mailbox}>{alias}:"), _line(_said(group), "    ")]
+    return b"".join([*out, b"\r\n", _line(f"The {what} follows this report.")])
+
+
+def _original(group: Group) -> str:
+    """Return the address as its author gave it, with its type; "" if that is the final one."""
+    if group.orcpt:
+        kind, _, address = group.orcpt.partition(";")
+        return f"{kind}; {address}"
+    return "" if group.original is None else _address(group.original)
+
+
+def _fields(group: Group) -> bytes:
+    original, reply = _original(group), group.outcome.reply
+    fields = [f"Original-Recipient: {original}"] if original else []
     fields += [
-        f"Final-Recipient: {_address(failure.mailbox)}",
-        "Action: failed",
-        f"Status: {suited(failure.outcome.reply)}",
+        f"Final-Recipient: {_address(group.mailbox)}",
+        f"Action: {group.action}",
+        f"Status: {suited(reply)}",
     ]
-    if failure.relay:
-        host = Reply.clean(failure.relay, 255).split("[")[0].split(" ")[0]
-        fields.append(f"Remote-MTA: dns; {host or failure.relay}")
+    if group.relay:
+        host = Reply.clean(group.relay, 255).split("[")[0].split(" ")[0]
+        fields.append(f"Remote-MTA: dns; {host or group.relay}")
     # RFC 3464 s2.3.6: "smtp" is for what a server said; the rest is our own finding.
-    kind = "smtp" if failure.relay else "x-posthouse"
+    kind = "smtp" if group.relay else "x-posthouse"
     fields += [
-        f"Diagnostic-Code: {kind}; {Reply.clean(str(failure.outcome.reply), 700)}",
-        f"Last-Attempt-Date: {date(failure.at)}",
+        f"Diagnostic-Code: {kind}; {Reply.clean(str(reply), 700)}",
+        f"Last-Attempt-Date: {date(group.at)}",
     ]
     return b"\r\n" + b"".join(map(_line, fields))
 
 
-def _status(notice: Notice, failures: tuple[Failure, ...]) -> bytes:
-    about = [
+def _status(notice: Notice, groups: tuple[Group, ...]) -> bytes:
+    about = [f"Original-Envelope-Id: {notice.envid}"] if notice.envid else []
+    about += [
         f"Reporting-MTA: dns; {notice.hostname}",
         f"X-Posthouse-Queue-ID: {notice.message_id}",
         f"Arrival-Date: {date(notice.arrived)}",
     ]
-    return b"".join(map(_line, about)) + b"".join(map(_fields, failures))
+    return b"".join(map(_line, about)) + b"".join(map(_fields, groups))
+
+
+def _quoted_kind(notice: Notice) -> str:
+    """Return the type of the third part; RFC 6533 has others for a header in UTF-8."""
+    header = header_of(notice.quoted) if notice.whole else notice.quoted
+    try:
+        beyond_ascii = not header.decode().isascii()
+    except UnicodeDecodeError:
+        beyond_ascii = False
+    if notice.whole:
+        return "message/global" if beyond_ascii else "message/rfc822"
+    return "message/global-headers" if beyond_ascii else "text/rfc822-headers"
 
 
 def _part(kind: str, content: bytes) -> bytes:
@@ -157,32 +229,34 @@ def _part(kind: str, content: bytes) -> bytes:
     return head.encode() + content
 
 
-def _parts(notice: Notice, failures: tuple[Failure, ...]) -> list[bytes]:
-    human, status, header = _human(notice, failures), _status(notice, failures), notice.header
+def _parts(notice: Notice, groups: tuple[Group, ...]) -> list[bytes]:
+    human, status = _human(notice, groups), _status(notice, groups)
     charset = "us-ascii" if human.isascii() else "utf-8"
     status_kind = "delivery-status" if status.isascii() else "global-delivery-status"
     return [
         _part(f"text/plain; charset={charset}", human),
         _part(f"message/{status_kind}", status),
-        _part("text/rfc822-headers", header),
+        _part(_quoted_kind(notice), notice.quoted),
     ]
 
 
-def report(notice: Notice, failures: tuple[Failure, ...]) -> bytes:
-    """Return the whole DSN about ``failures`` (at least one).
+def report(notice: Notice, groups: tuple[Group, ...]) -> bytes:
+    """Return the whole DSN about ``groups`` (at least one).
 
     ValueError if the boundary occurs in what it carries: make another.
     """
-    parts = _parts(notice, failures)
+    parts = _parts(notice, groups)
     mark = b"--" + notice.boundary.encode()
     if any(mark in part for part in parts):
         raise ValueError("the boundary occurs in the message")
     encoding = "7bit" if all(p.isascii() for p in parts) and str(notice.to).isascii() else "8bit"
     kind = f'multipart/report; report-type=delivery-status; boundary="{notice.boundary}"'
+    actions = {group.action for group in groups}
+    subject = next(subject for action, (subject, _) in _HUMAN.items() if action in actions)
     head = [
         f"From: Mail Delivery System <MAILER-DAEMON@{notice.hostname}>",
         f"To: <{notice.to}>",
-        "Subject: Your message could not be delivered",
+        f"Subject: {subject}",
         f"Date: {date(notice.now)}",
         f"Message-ID: <{notice.boundary}@{notice.hostname}>",
         "Auto-Submitted: auto-replied",
@@ -190,5 +264,7 @@ def report(notice: Notice, failures: tuple[Failure, ...]) -> bytes:
         f"Content-Type: {kind}",
         f"Content-Transfer-Encoding: {encoding}",
     ]
-    body = b"".join(mark + b"\r\n" + part + b"\r\n" for part in parts) + mark + b"--\r\n"
-    return b"".join(map(_line, head)) + b"\r\n" + _PREAMBLE + b"\r\n" + body
+    pieces = [b"".join(map(_line, head)), b"\r\n", _PREAMBLE, b"\r\n"]
+    for part in parts:
+        pieces += [mark, b"\r\n", part, b"\r\n"]
+    return b"".join([*pieces, mark, b"--\r\n"])

@@ -2,7 +2,8 @@ import pytest
 
 from mta.deliver.desk import RETRY_WAIT, Desk, Flight
 from mta.types import NULL_PATH, Outcome, Reply
-from tests.deliver.fakes import AUTHOR, EPOCH, Clock, Log, Returns, Spool, channel
+from mta.values import replace
+from tests.deliver.fakes import AUTHOR, BODY, EPOCH, Clock, Log, Returns, Spool, channel
 
 OK = Outcome(Reply(250, "2.0.0", "ok"))
 NO = Outcome(Reply(550, "5.1.1", "no such user"))
@@ -10,16 +11,32 @@ GREY = Outcome(Reply(451, "4.7.1", "later"))
 
 
 class Case:
-    def __init__(self, *outcomes, reverse_path=AUTHOR):
+    def __init__(self, *outcomes, reverse_path=AUTHOR, notify=(), passed=(), program="smtp", **env):
         self.spool, self.log, self.returns, self.clock = Spool(), Log(), Returns(), Clock()
         self.lines, self.landed = [], []
         self.desk = Desk(
-            channel(), self.spool, self.log, self.returns, self.clock, watch=self.lines.append
+            channel(program=program),
+            self.spool,
+            self.log,
+            self.returns,
+            self.clock,
+            watch=self.lines.append,
         )
         self.name = self.spool.add("a", EPOCH, recipients=len(outcomes), reverse_path=reverse_path)
+        entry = self.spool.jobs[self.name]
+        people = [
+            replace(r, notify=n, orcpt=f"rfc822;o{r.index}@x") if n else r
+            for r, n in zip(entry.job.recipients, notify or [""] * len(outcomes), strict=True)
+        ]
+        self.spool.jobs[self.name] = replace(
+            entry,
+            job=replace(entry.job, recipients=tuple(people)),
+            envelope=replace(entry.envelope, **env),
+        )
         claim = self.spool.claim(self.name)
         flight = Flight(claim, claim.entry.pending, EPOCH, 0.0)
         flight.told = {i: (o, "mx") for i, o in enumerate(outcomes)}
+        flight.passed.update(passed)
         self.clock.now += 2
         self.settle = lambda: self.desk.settle(flight, lambda f, when: self.landed.append(when))
 
@@ -44,11 +61,11 @@ def test_k1_k3_one_dsn_a_job_and_it_comes_first():
     case.settle()
     assert case.states() == [] and case.landed == [] and case.spool.claimed
     (notice,) = case.returns.notices
-    assert notice.to == AUTHOR and notice.header == b"Subject: hi\r\n"
-    assert [f.mailbox.local for f in notice.failures] == ["u0", "u2"]
+    assert notice.to == AUTHOR and notice.quoted == b"Subject: hi\r\n"
+    assert [g.mailbox.local for g in notice.groups] == ["u0", "u2"]
     case.returns.answers[0]("DSN1", "")
     assert case.states() == [("failed", "DSN1"), ("delivered", "DSN1"), ("failed", "DSN1")]
-    assert case.log.of("notified") == [(case.name.id, "DSN1", AUTHOR)]
+    assert case.log.of("notified") == [(case.name.id, "DSN1", AUTHOR, "failure")]
     assert case.landed == [0.0] and not case.spool.claimed
 
 
@@ -98,8 +115,86 @@ def test_k2_what_the_disk_will_not_have_is_kept_in_hand_and_tried_again():
 def test_a_message_of_many_jobs_is_removed_with_the_last():
     case = Case(OK)
     entry = case.spool.jobs[case.name]
-    from mta.values import replace
-
     case.spool.jobs[case.name] = replace(entry, envelope=replace(entry.envelope, jobs=2))
     case.settle()
     assert not case.log.of("removed")
+
+
+ASKED = "SUCCESS,FAILURE,DELAY"
+
+
+def actions(case):
+    return [(g.mailbox.local, g.action, g.orcpt) for n in case.returns.notices for g in n.groups]
+
+
+def test_k4_a_failure_that_nobody_wants_to_hear_of_is_settled_and_logged():
+    case = Case(NO, NO, OK, notify=["NEVER", "SUCCESS,DELAY", ""])
+    case.settle()
+    assert not case.returns.notices
+    assert not case.spool.kept
+    assert case.states() == [("failed", "-"), ("failed", "-"), ("delivered", "-")]
+    assert [r.index for _, r in case.log.of("unreported")] == [0, 1]
+    assert case.landed == [0.0]
+
+
+def test_k4_a_null_path_is_told_nothing_and_asked_silence_keeps_nothing():
+    case = Case(NO, OK, notify=["NEVER", "SUCCESS"], reverse_path=NULL_PATH)
+    case.settle()
+    assert not case.returns.notices
+    assert not case.spool.kept
+    assert [state for state, _ in case.states()] == ["failed", "delivered"]
+
+
+@pytest.mark.parametrize(
+    ("program", "action"), [("smtp", "relayed"), ("lmtp", "delivered"), ("local", "delivered")]
+)
+def test_k4_a_success_is_reported_to_who_asked_and_before_it_is_settled(program, action):
+    case = Case(OK, OK, OK, NO, notify=[ASKED, "", ASKED, ""], passed=[2], program=program)
+    case.returns.reply = None
+    case.settle()
+    assert case.states() == []
+    assert actions(case) == [("u0", action, "rfc822;o0@x"), ("u3", "failed", "")]
+    case.returns.answers[0]("DSN1", "")
+    assert [state for state, _ in case.states()] == ["delivered"] * 3 + ["failed"]
+
+
+def test_k4_a_dsn_of_success_alone_says_so():
+    case = Case(OK, notify=["SUCCESS"], ret="FULL", envid="E1", size=len(BODY))
+    case.settle()
+    (notice,) = case.returns.notices
+    assert (notice.envid, notice.whole, notice.quoted) == ("E1", False, b"Subject: hi\r\n")
+    assert case.log.of("notified") == [(case.name.id, "DSN", AUTHOR, "success")]
+
+
+@pytest.mark.parametrize("reply", [("", "the disk is full"), ("-", "unknown author")])
+def test_k5_what_was_delivered_stays_delivered_when_it_cannot_be_reported(reply):
+    case = Case(OK, GREY, notify=[ASKED, ASKED])
+    case.returns.reply = reply
+    case.settle()
+    assert [state for state, _ in case.states()] == ["delivered", "deferred"]
+    assert reply[1] in case.log.of("warning")[0][0]
+    case = Case(OK, NO, notify=[ASKED, ASKED])
+    case.returns.reply = reply
+    case.settle()
+    assert case.states()[0][0] == "delivered"
+    assert case.states()[1][0] == ("failed" if reply[0] else "deferred")
+
+
+@pytest.mark.parametrize(
+    ("env", "whole"),
+    [
+        ({"ret": "FULL"}, True),
+        ({"ret": "HDRS"}, False),
+        ({}, False),
+        ({"ret": "FULL", "size": (1 << 20) + 1}, False),
+        ({"ret": "FULL", "binary": True}, False),
+        ({"ret": "FULL", "requiretls": True}, False),
+    ],
+)
+def test_the_whole_message_goes_back_if_that_was_asked_and_can_be(env, whole):
+    case = Case(NO, **{"size": len(BODY), **env})
+    case.settle()
+    (notice,) = case.returns.notices
+    assert notice.whole == whole
+    assert notice.quoted == (BODY if whole else b"Subject: hi\r\n")
+    assert notice.requiretls == env.get("requiretls", False)

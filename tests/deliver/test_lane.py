@@ -345,5 +345,5 @@ def test_what_a_program_cannot_take_fails_without_being_handed_over():
     house.queue("a")
     assert house.run(lambda host: OK) == {}
     assert not house.spool.jobs and not house.spool.claimed
-    assert [n.failures[0].outcome for n in house.returns.notices] == [NO]
+    assert [n.groups[0].outcome for n in house.returns.notices] == [NO]
     assert house.lane.idle

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from mta.channel.records import TlsFact
 from mta.deliver import programs
 from mta.deliver.desk import Flight
 from mta.deliver.programs import ChannelProgram
@@ -189,6 +190,20 @@ def test_one_that_holds_a_job_in_silence_is_killed(tmp_path):
         assert house.log.of("program_ended")[0][2] == -9
 
     run(tmp_path, "say('hello 1 each 5 inline\\n')\ntime.sleep(60)\n", scenario)
+
+
+def test_what_it_tells_of_connections_is_handed_on(tmp_path):
+    async def scenario(house):
+        told = []
+        house.program._connected = told.append
+        house.program.want()
+        await house.until(lambda: house.program.free and told)
+        assert told == [TlsFact("x.test", "mx[192.0.2.1]:25", "may", "", "TLSv1.3", "AES")]
+
+    text = GOOD.replace("params", "").replace(
+        "inline\\n", "inline\\ntls x.test mx[192.0.2.1]:25 may % TLSv1.3 AES\\n"
+    )
+    run(tmp_path, text, scenario)
 
 
 def test_a_program_of_old_is_given_nothing_that_it_would_break(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.dsn.report import HEADER_LIMIT, Failure, Notice, date, header_of, report
+from mta.dsn.report import HEADER_LIMIT, Group, Notice, date, header_of, report
 from mta.types import Mailbox, Outcome, Reply
 
 WORDS = st.text(
@@ -25,7 +25,7 @@ OUTCOMES = st.builds(
 )
 FAILURES = st.lists(
     st.builds(
-        Failure,
+        Group,
         MAILBOXES,
         st.none() | MAILBOXES,
         OUTCOMES,
@@ -42,9 +42,9 @@ HEADERS = st.lists(st.binary(min_size=1, max_size=60)).map(
 )
 
 
-def made(failures, header=b"Subject: hi\r\n", to=None):
+def made(failures, quoted=b"Subject: hi\r\n", to=None, **more):
     to = to or Mailbox("alice", "example.test")
-    notice = Notice("mx.example.test", to, "25WZTLQ", 1e9, 1e9 + 60, "=b.0f", header)
+    notice = Notice("mx.example.test", to, "25WZTLQ", 1e9, 1e9 + 60, "=b.0f", quoted, **more)
     return report(notice, tuple(failures))
 
 
@@ -60,7 +60,7 @@ def test_f1_the_stdlib_finds_the_parts_the_groups_and_the_header(failures, heade
         "message/delivery-status",
         "message/global-delivery-status",
     )
-    assert about.get_content_type() == "text/rfc822-headers"
+    assert about.get_content_type() in ("text/rfc822-headers", "message/global-headers")
     assert b"\r\n\r\n" + header + b"\r\n--=b.0f--\r\n" in octets
     if status.get_content_type() == "message/delivery-status":
         per_message, *groups = status.get_payload()
@@ -88,7 +88,7 @@ def test_f3_it_is_8bit_iff_it_holds_8_bits(failures, header):
 
 
 def test_who_gets_what_from_whom():
-    failure = Failure(
+    failure = Group(
         Mailbox("bob", "x.test"),
         Mailbox("staff", "example.test"),
         Outcome(Reply(550, "5.1.1", "no such user")),
@@ -113,7 +113,7 @@ def test_who_gets_what_from_whom():
 
 
 def test_what_no_server_said_is_not_told_as_smtp():
-    failure = Failure(
+    failure = Group(
         Mailbox("b", "x.test"), None, Outcome(Reply(550, "5.1.1", "user unknown")), "", 0.0
     )
     status = message_from_bytes(made([failure])).get_payload()[1]
@@ -123,7 +123,7 @@ def test_what_no_server_said_is_not_told_as_smtp():
 
 
 def test_an_address_that_is_not_ascii_is_told_as_rfc_6533_wants():
-    octets = made([Failure(Mailbox("jörg", "x.test"), None, Outcome(Reply(550, "", "")), "", 0.0)])
+    octets = made([Group(Mailbox("jörg", "x.test"), None, Outcome(Reply(550, "", "")), "", 0.0)])
     assert b"message/global-delivery-status" in octets
     assert "Final-Recipient: utf-8; jörg@x.test".encode() in octets
 
@@ -131,7 +131,7 @@ def test_an_address_that_is_not_ascii_is_told_as_rfc_6533_wants():
 def test_a_boundary_that_occurs_is_refused():
     with pytest.raises(ValueError, match="boundary"):
         made(
-            [Failure(Mailbox("b", "x.test"), None, Outcome(Reply(550, "", "")), "", 0.0)],
+            [Group(Mailbox("b", "x.test"), None, Outcome(Reply(550, "", "")), "", 0.0)],
             b"Subject: --=b.0f\r\n",
         )
 
@@ -139,6 +139,64 @@ def test_a_boundary_that_occurs_is_refused():
 @given(st.floats(0, 4e9))
 def test_dates_are_read_back(at):
     assert parsedate_to_datetime(date(at)).timestamp() == int(at)
+
+
+BOB = Mailbox("bob", "x.test")
+OK = Outcome(Reply(250, "2.0.0", "ok"))
+
+
+@given(HEADERS, st.binary(max_size=200))
+def test_f4_a_message_that_is_returned_whole_is_there(header, body):
+    message = header + b"\r\n" + body + b"\r\n"
+    octets = made([Group(BOB, None, OK, "", 0.0)], message, whole=True)
+    assert b"\r\n\r\n" + message + b"\r\n--=b.0f--\r\n" in octets
+    kind = message_from_bytes(octets).get_payload()[2].get_content_type()
+    assert kind in ("message/rfc822", "message/global")
+
+
+@pytest.mark.parametrize(
+    ("header", "whole", "kind"),
+    [
+        (b"A: b\r\n", True, "message/rfc822"),
+        (b"A: \xc3\xbc\r\n", True, "message/global"),
+        (b"A: \xff\r\n", True, "message/rfc822"),
+        (b"A: b\r\n", False, "text/rfc822-headers"),
+        (b"A: \xc3\xbc\r\n", False, "message/global-headers"),
+    ],
+)
+def test_the_third_part_is_labelled_by_its_header(header, whole, kind):
+    quoted = header + (b"\r\n\xc3\xbc\r\n" if whole else b"")
+    octets = made([Group(BOB, None, OK, "", 0.0)], quoted, whole=whole)
+    assert message_from_bytes(octets).get_payload()[2].get_content_type() == kind
+
+
+def test_what_was_asked_for_is_answered_as_rfc_3461_wants():
+    groups = [
+        Group(BOB, None, OK, "mx.x.test[192.0.2.1]:25", 1e9, "relayed", "rfc822;Bob+x@y.test"),
+        Group(Mailbox("carol", "x.test"), BOB, OK, "", 1e9, "delivered"),
+    ]
+    message = message_from_bytes(made(groups, envid="QQ 3141"), policy=policy.default)
+    assert message["Subject"] == "Your message was delivered"
+    human, status, _ = message.iter_parts()
+    per_message, relayed, delivered = status.get_payload()
+    assert per_message["Original-Envelope-Id"] == "QQ 3141"
+    assert relayed["Action"] == "relayed"
+    assert relayed["Original-Recipient"] == "rfc822; Bob+x@y.test"
+    assert relayed["Status"] == "2.0.0"
+    assert delivered["Action"] == "delivered"
+    assert delivered["Original-Recipient"] == "rfc822; bob@x.test"
+    text = human.get_content()
+    assert "passed on" in text
+    assert "could not" not in text
+
+
+def test_a_failure_gives_the_subject_of_a_report_of_several_kinds():
+    no = Outcome(Reply(550, "5.1.1", "no"))
+    groups = [Group(BOB, None, OK, "", 0.0, "delivered"), Group(BOB, None, no, "", 0.0)]
+    message = message_from_bytes(made(groups))
+    assert message["Subject"] == "Your message could not be delivered"
+    actions = [group["Action"] for group in message.get_payload()[1].get_payload()[1:]]
+    assert actions == ["delivered", "failed"]
 
 
 @pytest.mark.parametrize(
