@@ -6,11 +6,11 @@ from pathlib import Path
 
 from tests.e2e.peers.world import Peer
 
-__all__ = ["Exim"]
+__all__ = ["PASSWORD", "USER", "Exim"]
 
 CONFIG = """\
 primary_hostname = mx.exim.test
-domainlist local_domains = exim.test
+domainlist local_domains = exim.test : *.exim.test
 exim_user = Debian-exim
 exim_group = Debian-exim
 spool_directory = /srv/spool
@@ -26,7 +26,7 @@ acl_smtp_data = accept_all
 acl_smtp_mail = accept_all
 log_selector = +all_parents +smtp_confirmation +tls_certificate_verified +received_recipients \
   +8bitmime
-smtp_enforce_sync = false
+smtp_enforce_sync = {strict}
 smtp_accept_max_per_connection = 1000
 pipelining_advertise_hosts = *
 dsn_advertise_hosts = *
@@ -46,6 +46,9 @@ check_rcpt:
        local_parts = unknown
   defer message = 4.2.1 come again
         local_parts = later
+  accept authenticated = *
+  deny message = 5.7.0 log in first
+       local_parts = members
   accept domains = +local_domains
   accept condition = {relayed}
   deny message = 5.7.1 relay not permitted
@@ -79,11 +82,22 @@ begin retry
 * * F,1m,1m
 begin rewrite
 begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_condition = ${{if and {{{{eq{{$auth2}}{{{user}}}}}{{eq{{$auth3}}{{{password}}}}}}}}}
+  server_set_id = $auth2
+  server_advertise_condition = ${{if def:tls_in_cipher}}
 """
+USER, PASSWORD = "smarthost", "a long secret"
 
 
 class Exim(Peer):
-    """An Exim of its own; with ``pem`` it offers STARTTLS; ``relay``: see Postfix."""
+    """An Exim of its own; with ``pem`` it offers STARTTLS; ``relay``: see Postfix.
+
+    Mail for members@ is taken from USER alone.  ``strict``: commands before their time are
+    refused.
+    """
 
     DOMAIN = "exim.test"
 
@@ -91,9 +105,10 @@ class Exim(Peer):
     PROGRAM = "usr/sbin/exim4"
     ACCOUNTS = ("Debian-exim",)
 
-    def __init__(self, root: Path, pem: bytes = b"", relay: int = 0) -> None:
+    def __init__(self, root: Path, pem: bytes = b"", relay: int = 0, strict: bool = True) -> None:
         super().__init__(root)
-        onward = {"relayed": "yes" if relay else "no", "relay": relay or 25}
+        onward = {"strict": "true" if strict else "false", "user": USER, "password": PASSWORD}
+        onward |= {"relayed": "yes" if relay else "no", "relay": relay or 25}
         config = CONFIG.format(port=self.port, tls="*" if pem else "", **onward)
         self.put("exim4/exim4.conf", config)
         (self.etc / "exim4" / "server.pem").write_bytes(pem)

@@ -9,7 +9,6 @@ from tests.e2e.peers.world import Peer
 
 __all__ = ["Postfix"]
 
-# Bare line ends are left alone on purpose: what they do to an old server is the question.
 MAIN = """\
 compatibility_level = 3.7
 myhostname = mx.postfix.test
@@ -29,7 +28,7 @@ default_database_type = texthash
 alias_maps =
 alias_database =
 local_recipient_maps =
-virtual_mailbox_domains = postfix.test, xn--bcher-kva.test
+virtual_mailbox_domains = regexp:/etc/postfix/domains
 virtual_mailbox_base = /srv/mail
 virtual_mailbox_maps = static:inbox/
 virtual_minimum_uid = 1
@@ -38,8 +37,8 @@ virtual_gid_maps = static:{uid}
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
 smtpd_recipient_restrictions = check_recipient_access inline:{{ {access} }}
 smtpd_discard_ehlo_keywords =
-smtpd_forbid_bare_newline = no
-smtpd_forbid_unauth_pipelining = no
+smtpd_forbid_bare_newline = {strict}
+smtpd_forbid_unauth_pipelining = {strict}
 smtpd_tls_security_level = {tls}
 smtpd_tls_chain_files = {chain}
 smtpd_tls_loglevel = 1
@@ -97,8 +96,10 @@ ACCESS = {
 class Postfix(Peer):
     """A Postfix of its own.
 
-    ``tls`` is none, may or encrypt, ``more`` further lines of main.cf, ``relay`` the port
-    of 127.0.0.1 where all other mail goes.
+    ``tls`` is none, may or encrypt, ``more`` further lines of main.cf, ``domains`` those of
+    regexp_table(5) with its domains, ``relay`` the port
+    of 127.0.0.1 where all other mail goes.  Not ``strict``, it takes bare line feeds for
+    line ends, and commands before their time, as it did for 25 years.
     """
 
     DOMAIN = "postfix.test"
@@ -117,6 +118,8 @@ class Postfix(Peer):
         address: str = "127.0.0.1",
         port: int = 0,
         relay: int = 0,
+        strict: bool = True,
+        domains: str = "",
     ) -> None:
         super().__init__(root)
         self.address = address
@@ -131,9 +134,12 @@ class Postfix(Peer):
             "access": access,
             "networks": "127.0.0.0/8" if relay else "192.0.2.0/24",
             "out": f"smtp:[127.0.0.1]:{relay}" if relay else "error:no mail leaves this test",
+            "strict": "yes" if strict else "no",
             "more": more,
         }
         self.put("postfix/main.cf", MAIN.format(**settings))
+        table = f"/^(.+\\.)?postfix\\.test$/ here\n{domains}\n"
+        self.put("postfix/domains", table)
         self.put("postfix/master.cf", MASTER.format(address=address, port=self.port))
         self.folder("queue")
         self.folder("queue/pid")

@@ -1,0 +1,350 @@
+"""Mail finds its way by real name servers: NSD's zones, some of them signed, behind unbound.
+
+All hosts are loopback addresses, and answer on one port that the channel is told of.  A queue
+run shows each case: what was delivered where, what the log says, what waits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tests.certificates import Certified, make_ca, make_certificate
+from tests.e2e.house import LOCAL, House, answers, wait
+from tests.e2e.peers.names import Names
+from tests.e2e.peers.postfix import Postfix
+from tests.e2e.peers.recorder import Recorder, common_port
+from tests.e2e.peers.web import PolicySite
+
+NUMBERS = count(1)
+FIRST, SECOND, THIRD, SIX = "127.0.0.2", "127.0.0.3", "127.0.0.4", "::1"
+DEAD = "127.0.0.5"  # nobody listens
+SECURE, WEB = "127.0.0.6", "127.0.0.7"
+LISTENING = [FIRST, SECOND, THIRD]
+
+PLAIN = f"""\
+first A {FIRST}
+second A {SECOND}
+third A {THIRD}
+six AAAA {SIX}
+dead A {DEAD}
+both A {DEAD}
+both AAAA {SIX}
+other A {FIRST}
+other AAAA ::2
+other MX 10 other
+alias CNAME second
+lonely A {THIRD}
+prio MX 10 first
+prio MX 20 second
+equal MX 10 first
+equal MX 10 second
+null MX 0 .
+ill MX 10 dead
+ill MX 20 second
+v6 MX 10 six
+mixed MX 10 both
+aliased MX 10 alias
+gone MX 10 nowhere
+gone MX 20 third
+nobody MX 10 nowhere
+loop MX 10 mx.example.test.
+better MX 10 first
+better MX 20 mx.example.test.
+better MX 30 second
+away CNAME prio
+lame MX 10 mx.lame.test.
+"""
+BOGUS = f"@ MX 10 mx\nmx A {FIRST}\n"
+
+
+@pytest.fixture
+def mark() -> str:
+    return f"mark-{next(NUMBERS):04}-z"
+
+
+class Site:
+    """The names, the hosts, and the port that all of them answer on."""
+
+    def __init__(self, root: Path, authority: Certified) -> None:
+        everyone = [*LISTENING, SIX, SECURE]
+        try:
+            self.port = common_port(everyone)
+            self.hosts = Recorder([*LISTENING, SIX], self.port)
+        except OSError as error:
+            pytest.skip(f"loopback addresses cannot be had: {error}")
+        self.own = make_certificate(["mx.secure.test", "mx.sts.test"], authority)
+        secure = self._secure()
+        sts = self._sts()
+        zones = {"plain.test": PLAIN, "secure.test": secure, "bogus.test": BOGUS, "sts.test": sts}
+        self.names = Names(
+            root / "names", zones, signed=["secure.test", "bogus.test"], spoilt=["bogus.test"]
+        )
+        self.postfix = Postfix(
+            root / "postfix",
+            tls="may",
+            pem=self.own.key_pem() + self.own.pem(),
+            address=SECURE,
+            port=self.port,
+            domains=r"/\.(secure|sts)\.test$/ here",
+        )
+        self.web = self._web(root, authority)
+
+    def _tlsa(self, octets: bytes) -> str:
+        return hashlib.sha256(octets).hexdigest()
+
+    def _secure(self) -> str:
+        spki = self.own.certificate.public_key().public_bytes(
+            Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+        )
+        right, wrong = self._tlsa(spki), self._tlsa(b"another key")
+        rows = [f"mx A {SECURE}", f"wrong-mx A {SECURE}", f"plain-mx A {FIRST}"]
+        rows += ["right MX 10 mx", "wrong MX 10 wrong-mx", "none MX 10 plain-mx"]
+        rows += ["first-wrong MX 10 wrong-mx", "first-wrong MX 20 mx"]
+        rows.append(f"_{self.port}._tcp.mx TLSA 3 1 1 {right}")
+        rows.append(f"_{self.port}._tcp.wrong-mx TLSA 3 1 1 {wrong}")
+        rows.append(f"naked-mx A {SECOND}\nnaked MX 10 naked-mx")
+        rows.append(f"_{self.port}._tcp.naked-mx TLSA 3 1 1 {right}")
+        return "\n".join(rows) + "\n"
+
+    DOMAINS = ("enforced", "mistaken", "untrusted", "testing")
+
+    def _sts(self) -> str:
+        rows = [f"mx A {SECURE}", f"stranger A {FIRST}", f"unnamed A {SECURE}"]
+        for name in self.DOMAINS:
+            rows += [f'_mta-sts.{name} TXT "v=STSv1; id=1;"', f"mta-sts.{name} A {WEB}"]
+        rows += ["enforced MX 10 mx", "mistaken MX 10 stranger", "untrusted MX 10 unnamed"]
+        rows.append("testing MX 10 stranger")
+        return "\n".join(rows) + "\n"
+
+    def _web(self, root: Path, authority: Certified) -> PolicySite:
+        hosts = [f"mta-sts.{name}.sts.test" for name in self.DOMAINS]
+        chain, key = make_certificate(hosts, authority).write(root, "web")
+        modes = dict.fromkeys(hosts, "enforce") | {hosts[3]: "testing"}
+        allowed = ["mx.sts.test", "mx.sts.test", "unnamed.sts.test", "mx.sts.test"]
+        policies = {
+            host: f"version: STSv1\r\nmode: {modes[host]}\r\nmx: {mx}\r\nmax_age: 86400\r\n"
+            for host, mx in zip(hosts, allowed, strict=True)
+        }
+        return PolicySite(WEB, chain, key, policies)
+
+    def stop(self) -> None:
+        self.hosts.close()
+        self.names.stop()
+        self.postfix.stop()
+        self.web.stop()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, authority: Certified) -> Iterator[Site]:
+    made = Site(tmp_path_factory.mktemp("site"), authority)
+    yield made
+    made.stop()
+
+
+class Post:
+    """A house that knows its way by the site's names; ``sweep`` is one run of its queue."""
+
+    def __init__(self, new_house: Callable[..., House], site: Site, more: str = "") -> None:
+        row = f"name: smtp, program: smtp, domains: '*', port: {site.port}"
+        row += f", retry: {{first: 1h}}{', ' if more else ''}{more}"
+        servers = f'dns: {{nameservers: ["{site.names.endpoint}"]}}\n'
+        self.house = new_house([f"{{{row}}}", LOCAL], more=servers)
+        self._site = site
+
+    def send(self, mark: str, *to: str) -> str:
+        text = f"Subject: {mark}\n\nx\n".encode()
+        ident = self.house.submit(text, "-falice@example.test", *to)
+        self.sweep()
+        return ident
+
+    def sweep(self) -> None:
+        ran = self.house.run("deliver", "-csmtp")
+        assert ran.returncode == 0, (ran.stdout, ran.stderr)
+
+    def said(self, kind: str, ident: str) -> dict[str, Any]:
+        events = [e for e in self.house.events(kind) if e["id"] == ident]
+        assert events, self.house.events()
+        return events[0]
+
+    def where(self, mark: str) -> list[str]:
+        """Return the addresses that took the message, one for each copy."""
+        return [host for host, text in self._site.hosts.got() if mark.encode() in text]
+
+
+@pytest.fixture
+def post(new_house, site: Site) -> Post:
+    return Post(new_house, site)
+
+
+@pytest.mark.parametrize(
+    ("domain", "where"),
+    [
+        ("prio", FIRST),
+        ("ill", SECOND),
+        ("v6", SIX),
+        ("mixed", SIX),
+        ("other", FIRST),
+        ("lonely", THIRD),
+        ("aliased", SECOND),
+        ("away", FIRST),
+        ("gone", THIRD),
+        ("better", FIRST),
+    ],
+)
+def test_mail_goes_where_the_zone_says(post: Post, mark: str, domain: str, where: str) -> None:
+    """RFC 5321 s5.1: preference, an MX that is dead or unknown, IPv6, the implicit MX, CNAMEs."""
+    ident = post.send(mark, f"x@{domain}.plain.test")
+    assert post.where(mark) == [where]
+    assert post.house.gone([ident])
+
+
+def test_equal_mail_exchangers_share_the_mail(post: Post, mark: str, site: Site) -> None:
+    """RFC 5321 s5.1: equal preferences in random order; one run a message keeps no connection."""
+    for tries in range(1, 21):
+        post.send(mark, "x@equal.plain.test")
+        assert len(post.where(mark)) == tries
+        if set(post.where(mark)) == {FIRST, SECOND}:
+            return
+    raise AssertionError(post.where(mark))
+
+
+@pytest.mark.parametrize(
+    ("domain", "status"),
+    [
+        ("null.plain.test", "5.1.10"),  # RFC 7505 s4.2
+        ("loop.plain.test", "5.4.6"),
+        ("nothere.plain.test", "5.1.2"),
+        ("nobody.plain.test", "5."),
+    ],
+)
+def test_mail_that_can_go_nowhere_comes_back(post: Post, mark: str, domain: str, status) -> None:
+    ident = post.send(mark, f"x@{domain}")
+    event = post.said("failed", ident)
+    assert event["status"].startswith(status), event
+    wait(lambda: _reports(post.house, "local"))
+    assert not [job for job in post.house.jobs() if ident in job.name]
+
+
+def _reports(house: House, channel: str) -> list[bytes]:
+    house.run("deliver", f"-c{channel}")
+    return [path.read_bytes() for path in house.maildir()]
+
+
+@pytest.mark.parametrize(
+    "domain",
+    ["outside.test", "mx.bogus.test", "bogus.test", "lame.plain.test"],
+)
+def test_trouble_with_names_keeps_the_mail(post: Post, mark: str, domain: str) -> None:
+    """SERVFAIL, whether nobody answers for a zone or its signatures are wrong, is not a no."""
+    ident = post.send(mark, f"x@{domain}")
+    event = post.said("deferred", ident)
+    assert event["status"].startswith("4."), event
+    assert re.search("SERVFAIL|DNS|name", event["reply"]), event
+    assert len([job for job in post.house.jobs() if ident in job.name]) == 1
+    assert not post.house.events("failed")
+    assert not post.where(mark)
+    why = post.house.run("mta", "why", f"x@{domain}").stdout
+    assert "deferred" in why and event["status"] in why, why
+
+
+def test_the_dead_exchanger_is_named(post: Post, mark: str) -> None:
+    ident = post.send(mark, "x@dead.plain.test")
+    event = post.said("deferred", ident)
+    assert DEAD in event["reply"] + event.get("relay", ""), event
+
+
+def _arrived(site: Site, mark: str) -> list[bytes]:
+    return [text for text in site.postfix.inbox() if mark.encode() in text]
+
+
+def _deferred_for(post: Post, site: Site, mark: str, to: str) -> dict[str, Any]:
+    """Return why the message waits; neither Postfix nor another host has it."""
+    ident = post.send(mark, to)
+    event = post.said("deferred", ident)
+    assert event["status"].startswith("4.7."), event
+    assert not _arrived(site, mark) and not post.where(mark)
+    return event
+
+
+@pytest.mark.parametrize("more", ["", "tls: dane-only"])
+def test_dane_matches(new_house, site: Site, mark: str, more: str) -> None:
+    """RFC 7672: the certificate that the signed TLSA record names, by nobody's authority."""
+    post = Post(new_house, site, more)
+    ident = post.send(mark, "x@right.secure.test")
+    assert post.house.gone([ident])
+    (message,) = wait(lambda: _arrived(site, mark))
+    assert b"with ESMTPS" in message
+    assert any("dane" in str(event).lower() for event in post.house.events()), post.house.events()
+
+
+def test_dane_does_not_match(post: Post, site: Site, mark: str) -> None:
+    _deferred_for(post, site, mark, "x@wrong.secure.test")
+
+
+def test_the_next_exchanger_may_match(post: Post, site: Site, mark: str) -> None:
+    ident = post.send(mark, "x@first-wrong.secure.test")
+    assert post.house.gone([ident])
+    assert wait(lambda: _arrived(site, mark))
+
+
+def test_tlsa_records_rule_out_plain_text(post: Post, site: Site, mark: str) -> None:
+    """RFC 7672 s2.2: a host with usable TLSA records that offers no STARTTLS gets no mail."""
+    _deferred_for(post, site, mark, "x@naked.secure.test")
+
+
+def test_dane_only_needs_dane(new_house, site: Site, mark: str) -> None:
+    post = Post(new_house, site, "tls: dane-only")
+    _deferred_for(post, site, mark, "x@none.secure.test")
+    _deferred_for(post, site, mark, "x@prio.plain.test")
+
+
+@pytest.fixture
+def strict_post(new_house, site: Site, authority: Certified) -> Post:
+    """A house that heeds MTA-STS, and trusts the tests' authority."""
+    post = Post(new_house, site, "mta_sts: yes, ca: ca.pem")
+    (post.house.root / "ca.pem").write_bytes(authority.pem())
+    return post
+
+
+def test_an_enforced_policy_is_kept(strict_post: Post, site: Site, mark: str) -> None:
+    """RFC 8461 s5.1"""
+    ident = strict_post.send(mark, "x@enforced.sts.test")
+    assert strict_post.house.gone([ident])
+    (message,) = wait(lambda: _arrived(site, mark))
+    assert b"with ESMTPS" in message
+    assert "mta-sts.enforced.sts.test" in site.web.asked
+
+
+@pytest.mark.parametrize("domain", ["mistaken", "untrusted"])
+def test_an_enforced_policy_that_is_broken_keeps_the_mail(
+    strict_post: Post, site: Site, mark: str, domain: str
+) -> None:
+    """The MX that the policy does not name; the certificate that is not for the MX."""
+    _deferred_for(strict_post, site, mark, f"x@{domain}.sts.test")
+
+
+def test_a_policy_on_trial_lets_mail_through(strict_post: Post, mark: str) -> None:
+    ident = strict_post.send(mark, "x@testing.sts.test")
+    assert strict_post.house.gone([ident])
+    assert strict_post.where(mark) == [FIRST]
+
+
+def test_a_policy_from_an_unknown_authority_is_none(new_house, site: Site, mark: str) -> None:
+    """RFC 8461 s3.3: without a valid certificate there is no policy, and mail goes on."""
+    post = Post(new_house, site, "mta_sts: yes, ca: ca.pem")
+    (post.house.root / "ca.pem").write_bytes(make_ca("Another").pem())
+    ident = post.send(mark, "x@mistaken.sts.test")
+    assert post.house.gone([ident])
+    assert post.where(mark) == [FIRST]
+
+
+def test_the_site_is_there(site: Site) -> None:
+    assert answers(site.port, SECURE) and not answers(site.port, DEAD)
