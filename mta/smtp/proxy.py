@@ -23,7 +23,7 @@ __all__ = ["LOCAL", "MAX", "ProxyHeader", "parse"]
 
 _V1_MAX = 107  # s2.1: CRLF included
 _V2_MAX = (
-    2048  # of what follows the fixed part; the largest TLVs that are met are certificates' names
+    2048  # of what follows the fixed part: addresses, then TLVs
 )
 _V2_FIXED = 16
 MAX = _V2_FIXED + _V2_MAX
@@ -75,7 +75,12 @@ def _version_1(octets: bytes) -> tuple[ProxyHeader, int] | None:
     if words[1] not in kinds or len(words) != 6:
         raise ValueError("a PROXY header that is neither TCP4, TCP6 nor UNKNOWN")
     kind = kinds[words[1]]
-    source, destination = str(kind(words[2])), str(kind(words[3]))
+    try:
+        source, destination = str(kind(words[2])), str(kind(words[3]))
+    except ValueError:
+        raise ValueError("a PROXY header with an address that is none") from None
+    if "%" in source + destination:
+        raise ValueError("a PROXY header with an address of one link only")
     return ProxyHeader(source, _port(words[4]), destination, _port(words[5])), end + 2
 
 

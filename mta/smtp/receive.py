@@ -44,6 +44,7 @@ BARE: Fault = "bare"
 SIZE: Fault = "size"
 
 _END = b"\r\n.\r\n"
+_DOT = b"\r\n."
 _HELD = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")  # each beginning of _END, longest first
 _LAST = b"\r\n."
 _LINE_END = re.compile(rb"\r\n?|\n")
@@ -71,10 +72,13 @@ class DataReader:
 
     def feed(self, octets: bytes) -> bytes:
         """Return what ``octets`` add to the body; b"" after a fault."""
+        if not octets:
+            return b""
         # What may be the beginning of the end is held back, so that every CRLF and
         # every dot behind one lies whole in one piece.
         work = self._carry + octets
-        end = work.find(_END)
+        dot = work.find(_DOT)  # most bodies have no other line with a dot than the last
+        end = work.find(_END, dot) if dot >= 0 else -1
         if end >= 0:
             self.ended = True
             self.rest = work[end + 5 :]
@@ -88,7 +92,8 @@ class DataReader:
             piece = work[: -len(held)] if held else work
         if self.fault == BARE or not piece:
             return b""
-        piece = piece.replace(b"\r\n.", b"\r\n")
+        if 0 <= dot != end:
+            piece = piece.replace(_DOT, b"\r\n")
         if not self._begun:
             self._begun = True
             piece = piece[2:]
