@@ -11,7 +11,7 @@ Source   Commands: RFC 5321 s4.1.1 and s4.1.2; SIZE: RFC 1870; BODY: RFC 6152, R
 Units    Sizes are octets; the limits of ENVID and ORCPT are characters as sent.
 
 Invariants, each a property in tests/smtp/test_commands.py
-    K1   Whatever the text, a value or a 5yz reply comes back, of printable ASCII.
+    K1   Whatever the octets, a value or a 5yz reply comes back.
     K2   What our own client says of an envelope is read back as it was.
     K3   No text of a value holds a control character.
 """
@@ -260,9 +260,9 @@ def _parameters(
     for word in text.split(" "):
         if not word:
             continue
-        name, equals, value = word.partition("=")
-        name = name.upper()
-        if name not in offered or not name.isascii() or name not in words:
+        keyword, equals, value = word.partition("=")
+        name = keyword.upper()  # which makes ASCII of a few letters that are not
+        if name not in offered or not keyword.isascii():
             return _UNKNOWN
         field, read = words[name]
         if field in given:
@@ -344,9 +344,12 @@ def chunk(text: str) -> tuple[int, bool] | Reply:
 def base64(text: bytes | str) -> bytes | Reply:
     """Return the octets of one base64 line; nothing but whole, padded base64 is taken."""
     try:
-        return a2b_base64(text, strict_mode=True) if text else b""
+        octets = a2b_base64(text, strict_mode=True) if text else b""
     except (Error, ValueError):
         return _BAD_BASE64
+    if len(text) % 4:  # padding that is too much passes the strict mode
+        return _BAD_BASE64
+    return octets
 
 
 def auth(text: str) -> AuthBegin | Reply:

@@ -22,9 +22,7 @@ from mta.values import frozen
 __all__ = ["LOCAL", "MAX", "ProxyHeader", "parse"]
 
 _V1_MAX = 107  # s2.1: CRLF included
-_V2_MAX = (
-    2048  # of what follows the fixed part: addresses, then TLVs
-)
+_V2_MAX = 2048  # of what follows the fixed part: addresses, then TLVs
 _V2_FIXED = 16
 MAX = _V2_FIXED + _V2_MAX
 
