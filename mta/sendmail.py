@@ -154,6 +154,9 @@ def _submit(config: str | None, options: Sequence[tuple[str, str]], operands: Se
         "v" in value,
         "json" in value,
         config,
+        value.get("N", ""),
+        value.get("R", ""),
+        value.get("V", ""),
     )
     return one_shot(request, read_input(0) if dots else until_dot(read_input(0)))
 

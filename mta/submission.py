@@ -73,6 +73,7 @@ class Terms:
 
     ``from_header``: recipients are also those of the header (-t).
     ``submitted``: the header is complete as it is; only the trace is added.
+    ``notify`` (of all recipients), ``ret`` and ``envid`` are what RFC 3461 has.
     """
 
     reverse_path: ReversePath
@@ -80,6 +81,9 @@ class Terms:
     full_name: str = ""
     from_header: bool = False
     submitted: bool = False
+    notify: str = ""
+    ret: str = ""
+    envid: str = ""
 
 
 class Submission:
@@ -122,11 +126,15 @@ class Submission:
         draft.write(self._body.end())
         self._draft = None
         take = self._door.commit if sync else self._door.append
+        terms = self._terms
         return take(
             draft,
             self._routed,
-            self._terms.reverse_path,
-            origin=f"uid={self._terms.caller.uid}",
+            terms.reverse_path,
+            origin=f"uid={terms.caller.uid}",
+            ret=terms.ret,
+            envid=terms.envid,
+            dsn={r.mailbox: (terms.notify, "") for r in self._routed} if terms.notify else None,
         )
 
     def abort(self) -> None:

@@ -43,6 +43,9 @@ Takes one message from standard input and queues it for the recipients.
   -t          recipients also from To, Cc and Bcc (or Resent-...); cuts out Bcc
   -F name     full name for the From field, where the message has none
   -v          print the id of the queued message
+  -N when     reports wanted: never, or some of success,failure,delay
+  -R what     what a report of failure returns: full or hdrs
+  -V id       the name under which reports speak of the message
   --submitted add nothing but a trace field to the header
   --json      print the outcome as one JSON object
   --protocol  many messages over stdin and stdout: see submit(8)
@@ -76,7 +79,8 @@ _STATUS_EXITS = {
 class Request:
     """What a command line of submit or sendmail asks for.
 
-    ``reverse_path`` is None for the caller's own address.
+    ``reverse_path`` is None for the caller's own address; ``notify``, ``ret`` and
+    ``envid`` are as they were given, not checked yet.
     """
 
     recipients: tuple[str, ...]
@@ -88,6 +92,9 @@ class Request:
     verbose: bool = False
     json: bool = False
     config: str | None = None
+    notify: str = ""
+    ret: str = ""
+    envid: str = ""
 
 
 def main() -> NoReturn:
@@ -158,6 +165,9 @@ def _request(options: Sequence[tuple[str, str]], operands: Sequence[str]) -> Req
         "v" in value or "verbose" in value,
         "json" in value,
         value.get("config"),
+        value.get("N", ""),
+        value.get("R", ""),
+        value.get("V", ""),
     )
     if not operands and not request.from_header:
         raise UsageError("no recipient; try submit --help")
@@ -175,6 +185,7 @@ def one_shot(request: Request, octets: Iterator[bytes]) -> int:
 
     The good recipients get it even when others are refused; those are named.
     """
+    dsn = _reports(request)
     door = open_door(load_config(request.config))
     who = caller()
     terms = Terms(
@@ -183,6 +194,7 @@ def one_shot(request: Request, octets: Iterator[bytes]) -> int:
         _checked_name(request.full_name),
         request.from_header,
         request.submitted,
+        *dsn,
     )
     good, refused = verify_all(door, list(request.recipients))
     submission = None
@@ -208,6 +220,22 @@ def _feed(submission: Submission, octets: Iterator[bytes]) -> str:
         return submission.finish()
     finally:
         submission.abort()
+
+
+def _reports(request: Request) -> tuple[str, str, str]:
+    """Return what is asked of reports: NOTIFY, RET, ENVID; UsageError names a wrong option."""
+    given = (("-N", request.notify), ("-R", request.ret), ("-V", request.envid))
+    if not any(text for _, text in given):
+        return "", "", ""
+    from mta.dsn.notify import envid_of, notify_of, ret_of
+
+    made = []
+    for (option, text), check in zip(given, (notify_of, ret_of, envid_of), strict=True):
+        try:
+            made.append(check(text) if text else "")
+        except ValueError as error:
+            raise UsageError(f"{option}: {error}") from None
+    return made[0], made[1], made[2]
 
 
 def _checked_name(name: str) -> str:

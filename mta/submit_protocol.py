@@ -21,6 +21,7 @@ from __future__ import annotations
 from mta import errors
 from mta.accept import RefusedError
 from mta.address import parse_reverse_path
+from mta.dsn.notify import envid_of, notify_of, ret_of
 from mta.errors import SpoolError
 from mta.headers import DotText, LineEnds
 from mta.submission import Caller, Submission, Terms
@@ -39,7 +40,7 @@ __all__ = ["MAX_LINE", "Conversation", "serve"]
 MAX_LINE = 2000  # octets; an address has at most 256
 MAX_REPLIES = 1 << 15  # characters kept before they are written though more input is at hand
 
-_OPTIONS = ("submitted",)
+_OPTIONS = ("submitted", "notify=", "ret=", "envid=")
 
 
 def serve(door: Door, who: Caller, octets: Iterator[bytes], write: Callable[[str], None]) -> int:
@@ -79,6 +80,7 @@ class Conversation:
         self._path: ReversePath | None = None
         self._routed: list[Routed] = []
         self._submitted = False
+        self._reports = ("", "", "")  # NOTIFY, RET, ENVID
         self._submission: Submission | None = None
         self._refusal: Reply | None = None
 
@@ -158,11 +160,16 @@ class Conversation:
             action(self, rest.strip(" \t"))
 
     def _obey_options(self, words: str) -> None:
-        unknown = [w for w in words.split(" ") if w and w not in _OPTIONS]
-        if unknown:
+        given = dict([_option(word) for word in words.split(" ") if word])
+        if not set(given) <= set(_OPTIONS):
             self._reply(504, "5.5.4", f"unknown option; known are {', '.join(_OPTIONS)}")
             return
-        self._submitted = "submitted" in words.split(" ")
+        try:
+            self._reports = _reports(given)
+        except ValueError as error:
+            self._reply(501, "5.5.4", str(error))
+            return
+        self._submitted = "submitted" in given
         self._reply(250, "2.0.0", "ok")
 
     def _obey_from(self, path: str) -> None:
@@ -200,7 +207,10 @@ class Conversation:
             self._refusal = Reply(554, "5.5.1", "no valid recipients")
             return
         path = self._door.own(self._who.login) if self._path is None else self._path
-        terms = Terms(path, self._who, submitted=self._submitted)
+        notify, ret, envid = self._reports
+        terms = Terms(
+            path, self._who, submitted=self._submitted, notify=notify, ret=ret, envid=envid
+        )
         self._submission = Submission(self._door, terms, self._routed)
 
     def _obey_abort(self, rest: str) -> None:
@@ -246,6 +256,22 @@ class Conversation:
             self._refusal = _unspooled(error)
         self._submission.abort()
         self._submission = None
+
+
+def _option(word: str) -> tuple[str, str]:
+    """Return an option's name, with its "=" if it has one, and its value."""
+    name, equals, value = word.partition("=")
+    return name.lower() + equals, value
+
+
+def _reports(given: dict[str, str]) -> tuple[str, str, str]:
+    """Return NOTIFY, RET and ENVID of the options ``given``; ValueError if one is wrong."""
+    notify, ret, envid = (given.get(name) for name in _OPTIONS[1:])
+    return (
+        "" if notify is None else notify_of(notify),
+        "" if ret is None else ret_of(ret),
+        "" if envid is None else envid_of(envid),
+    )
 
 
 def _unspooled(error: SpoolError) -> Reply:

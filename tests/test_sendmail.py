@@ -172,6 +172,14 @@ def test_wrong_command_lines(call, site: Path, arguments: list[str]) -> None:
     assert err.startswith("sendmail: ")
 
 
+def test_what_is_asked_of_reports_is_kept(call, site: Path) -> None:
+    status, _, _ = call("-Nsuccess,failure", "-R", "hdrs", "-V", "QQ 314", "alice")
+    assert status == 0
+    entry, _ = one(site)
+    assert (entry.envelope.ret, entry.envelope.envid) == ("HDRS", "QQ 314")
+    assert entry.job.recipients[0].notify == "SUCCESS,FAILURE"
+
+
 def test_bv_tells_the_way(call, site: Path) -> None:
     status, out, _ = call("-bv", "everyone", "x@remote.test")
     assert status == 0

@@ -97,6 +97,9 @@ def test_bad_addresses_are_named_and_the_good_ones_go(call, site: Path) -> None:
         (["-f"], 64),
         (["-f", "a b@c", "alice"], 64),
         (["-F", "a\nBcc: b", "alice"], 64),
+        (["-N", "never,delay", "alice"], 64),
+        (["-R", "some", "alice"], 64),
+        (["-V", "\x1b", "alice"], 64),
         (["--protocol", "alice"], 64),
         (["nobody"], 67),
         (["a@unheard.test"], 68),
@@ -126,6 +129,21 @@ def test_members_that_an_alias_names_in_vain_are_named(call, site: Path) -> None
     )
     entry, _ = one(site)
     assert recipients(entry) == ["alice@example.test"]
+
+
+def test_what_is_asked_of_reports_is_kept(call, site: Path) -> None:
+    said = call(["-N", "delay,success", "-R", "full", "-V", "QQ 314", "alice", "x@remote.test"])
+    assert (said.status, said.err) == (0, "")
+    for entry, _ in queued(site):
+        assert (entry.envelope.ret, entry.envelope.envid) == ("FULL", "QQ 314")
+        assert [r.notify for r in entry.job.recipients] == ["SUCCESS,DELAY"]
+
+
+def test_nothing_is_asked_of_reports_where_no_option_says_so(call, site: Path) -> None:
+    call(["alice"])
+    entry, _ = one(site)
+    assert (entry.envelope.ret, entry.envelope.envid) == ("", "")
+    assert entry.job.recipients[0].notify == ""
 
 
 def test_addresses_on_the_terminal_hold_no_control_characters(call) -> None:

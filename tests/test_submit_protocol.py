@@ -54,6 +54,17 @@ def test_each_message_begins_anew(talk: Callable[[bytes], list[str]], tmp_path: 
     assert b"Message-ID" in two
 
 
+def test_options_ask_for_reports(talk: Callable[[bytes], list[str]], tmp_path: Path) -> None:
+    talk(b"options notify=never ret=HDRS envid=E1 submitted\nto alice\ndata\nA: b\n\n.\n")
+    talk(b"to bob\ndata\nA: b\n\n.\n")
+    (first, text), (second, _) = queued(tmp_path)
+    assert (first.envelope.ret, first.envelope.envid) == ("HDRS", "E1")
+    assert first.job.recipients[0].notify == "NEVER"
+    assert b"Message-ID" not in text
+    assert (second.envelope.ret, second.envelope.envid) == ("", "")
+    assert second.job.recipients[0].notify == ""
+
+
 def test_a_message_error_swallows_the_text(tmp_path: Path) -> None:
     conversation = Conversation(make_door(tmp_path, size="100KiB"), WHO)
     text = b"to alice\ndata\n\n" + b"quit\n" * 40_000 + b".\nto bob\ndata\n\nok\n.\n"
@@ -77,6 +88,11 @@ def test_a_message_error_swallows_the_text(tmp_path: Path) -> None:
         (b"from a b", "501 5.1.7 "),
         (b"from a@b\rc", "501 5.1.7 "),
         (b"options quickly", "504 5.5.4 "),
+        (b"options submitted=yes", "504 5.5.4 "),
+        (b"options notify", "504 5.5.4 "),
+        (b"options notify=sometimes", "501 5.5.4 "),
+        (b"options ret=", "501 5.5.4 "),
+        (b"options envid=\xc3\xbc", "501 5.5.4 "),
         (b"abort", "250 2.0.0 "),
         (b"to \xff", "500 5.5.2 "),
         (b"to " + b"x" * MAX_LINE, "500 5.5.2 "),
