@@ -9,6 +9,7 @@ Source   RFC 2919 (List-Id), RFC 5321 s3.9.2.  The manual is man/list.8.
 Options  members (path of the member file, with {list}, {domain}), owner (an
          address, default owner-{list}@{domain}), submit (repeated: how to run
          submit), timeout (seconds), batch (members per message).
+         DSN parameters end here: the list has delivered (RFC 3461 s5.2.7.3).
 State    None.
 
 Invariants, each a property in tests/channels/test_list.py
@@ -31,7 +32,7 @@ from typing import BinaryIO
 from mta.channel.records import EACH, Dispatch, Opening
 from mta.errors import ConfigError, PosthouseError
 from mta.machine.actions import submit_environment
-from mta.machine.body import fields, loop_of, prepared, trouble
+from mta.machine.body import UNCONVERTIBLE, fields, loop_of, prepared, trouble
 from mta.machine.run import Ran, Running, start
 from mta.machine.serve import Service, Tell, run_program
 from mta.types import RECIPIENT, Mailbox, Outcome, Recipient, Reply
@@ -88,7 +89,10 @@ class Lists:
     ) -> Generator[Running, Ran, None]:
         """Send the message on to each list that is a recipient."""
         for recipient in dispatch.recipients:
-            outcome = yield from self._send_on(recipient, body)
+            if dispatch.binary:
+                outcome = UNCONVERTIBLE  # submit takes text
+            else:
+                outcome = yield from self._send_on(recipient, body)
             tell(recipient.index, outcome, "")
 
     def _send_on(self, recipient: Recipient, body: BinaryIO) -> Generator[Running, Ran, Outcome]:

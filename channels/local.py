@@ -30,7 +30,7 @@ from mta.channel.records import EACH, Dispatch, Opening
 from mta.errors import ConfigError
 from mta.machine import maildir
 from mta.machine.actions import Actions, Task
-from mta.machine.body import deliver_header, loop_of, trouble
+from mta.machine.body import UNCONVERTIBLE, deliver_header, loop_of, trouble
 from mta.machine.forward import ForwardError, read_forward
 from mta.machine.maildir import Place
 from mta.machine.run import Account, Ran, Running, account
@@ -127,7 +127,9 @@ class Local:
         outcomes: list[Outcome] = []
         for action in actions:
             outcomes.append((yield from self.actions.act(task, action, user.who)))
-        if addresses:
+        if addresses and task.dispatch.binary:
+            outcomes.append(UNCONVERTIBLE)  # submit takes text
+        elif addresses:
             outcomes.append((yield from self.actions.resubmit(task, addresses)))
         if own:
             outcomes.append((yield from self._mailbox(task, user)))
@@ -164,7 +166,8 @@ class Local:
             return (yield from self.actions.append(task, place.path, header, who))
 
         def work() -> str:
-            maildir.deliver(place, header, task.body, time.time(), self.hostname)
+            raw = task.dispatch.binary
+            maildir.deliver(place, header, task.body, time.time(), self.hostname, raw=raw)
             return "delivered to maildir"
 
         return (yield from self.actions.as_user(work, task.body, place.path, who))

@@ -11,7 +11,8 @@ Options  command (repeated: the argument vector), timeout (seconds), crlf (yes o
 State    The commands in flight: at most as many as deliver offered jobs.
 
 Invariants, each a property in tests/channels/test_pipe.py
-    P1   The program gets exactly the body, with LF line ends unless crlf is on.
+    P1   The program gets exactly the body, with LF line ends unless crlf is on; a
+         BINARYMIME body (RFC 3030) as it is.
     P2   Each recipient is settled by its own run of the program.
     P3   No text in an address makes an argument begin with "-" that did not.
 """
@@ -58,7 +59,7 @@ class Pipe:
         self, dispatch: Dispatch, body: BinaryIO, tell: Tell
     ) -> Generator[Running, Ran, None]:
         """Run the command once for each recipient, one after the other."""
-        with prepared(b"", body, crlf=self.crlf) as text:
+        with prepared(b"", body, crlf=self.crlf or dispatch.binary) as text:
             for recipient in dispatch.recipients:
                 text.seek(0)
                 outcome = yield from self._run(dispatch, recipient, text)

@@ -21,7 +21,7 @@ from typing import BinaryIO
 from mta.channel.records import Dispatch
 from mta.errors import PosthouseError
 from mta.machine import maildir, mbox
-from mta.machine.body import deliver_header, prepared, trouble
+from mta.machine.body import UNCONVERTIBLE, deliver_header, prepared, trouble
 from mta.machine.maildir import Place
 from mta.machine.run import Account, Ran, Running, account, fork, start
 from mta.machine.sysexits import exit_outcome
@@ -32,6 +32,7 @@ __all__ = ["Actions", "Task", "submit_environment"]
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 PATIENCE = 30.0  # seconds that a child waits for the lock of an mbox
+ENVID_LIMIT = 100  # characters, RFC 3461 s4.4
 QUEUED = b"Submitted & queued ("
 
 _REFUSED = re.compile(r": (?P<class>[45])[0-9][0-9] [45]\.[0-9]{1,3}\.[0-9]{1,3} ")
@@ -82,13 +83,16 @@ class Actions:
         place = Place(root, name)
 
         def work() -> str:
-            maildir.deliver(place, header, task.body, time.time(), self.hostname)
+            raw = task.dispatch.binary
+            maildir.deliver(place, header, task.body, time.time(), self.hostname, raw=raw)
             return "delivered to maildir"
 
         return (yield from self.as_user(work, task.body, action, who))
 
     def append(self, task: Task, path: str, header: bytes, who: Account | None) -> Steps:
         """Append to an mbox as ``who``: at once if nobody holds it, else a child waits for it."""
+        if task.dispatch.binary:
+            return UNCONVERTIBLE
         from_ = mbox.from_line(task.dispatch.reverse_path, time.time())
 
         def work(patience: float) -> Callable[[], str]:
@@ -142,7 +146,7 @@ class Actions:
         deadline = time.monotonic() + self.timeout
         variables = _environment(task, who, self.hostname)
         try:
-            with prepared(header, task.body) as text:
+            with prepared(header, task.body, crlf=task.dispatch.binary) as text:
                 running = start(argv, text.fileno(), variables, deadline, who=who)
         except OSError as error:
             return trouble(error, f"cannot start {argv[0]}")
@@ -153,7 +157,8 @@ class Actions:
         if not self.submit:
             return _deferral("4.3.5", "no submit command was given: cannot forward")
         reverse_path = str(task.dispatch.reverse_path) or "<>"
-        argv = [*self.submit, "--submitted", "-v", "-f", reverse_path, "--", *addresses]
+        asked = _asked(task)
+        argv = [*self.submit, "--submitted", "-v", "-f", reverse_path, *asked, "--", *addresses]
         header = f"Delivered-To: {task.recipient.mailbox}\n".encode()
         deadline = time.monotonic() + self.timeout
         try:
@@ -175,6 +180,19 @@ class Actions:
         if QUEUED not in ran.output:
             return _deferral("4.3.0", f"forwarding: {ran.last_line or f'status {ran.status}'}")
         return _done(f"forwarded to {', '.join(addresses)}")
+
+
+def _asked(task: Task) -> list[str]:
+    """Return the options that hand on what was asked of DSNs (RFC 3461 s5.2.7.1).
+
+    Success is reported by us, when the message has been forwarded.
+    """
+    words = [word for word in task.recipient.notify.split(",") if word != "SUCCESS"]
+    notify = ["-N", ",".join(words) or "never"] if task.recipient.notify else []
+    ret = ["-R", task.dispatch.ret] if task.dispatch.ret else []
+    envid = task.dispatch.envid  # foreign: what submit would refuse must not stop the mail
+    good = envid.isascii() and envid.isprintable() and 0 < len(envid) <= ENVID_LIMIT
+    return [*notify, *ret, *(["-V", envid] if good else [])]
 
 
 def _environment(task: Task, who: Account | None, hostname: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The body of a message as local delivery needs it: with LF line ends, in a file, looked into.
 
 The spool holds bodies as SMTP carries them, with CRLF and nothing bare; a
-mailbox and a Unix program want LF.
+mailbox and a Unix program want LF.  A BINARYMIME body (RFC 3030) has no lines
+to speak of: it is kept as it is, or refused where that cannot be.
 
 Units    Octets.  No line of a message is ever held whole: a line may be as long
          as the message.
@@ -21,10 +22,22 @@ from typing import BinaryIO
 
 from mta.types import RECIPIENT, Outcome, Reply
 
-__all__ = ["HEADER_LIMIT", "as_lf", "deliver_header", "fields", "loop_of", "prepared", "trouble"]
+__all__ = [
+    "HEADER_LIMIT",
+    "UNCONVERTIBLE",
+    "as_is",
+    "as_lf",
+    "deliver_header",
+    "fields",
+    "loop_of",
+    "prepared",
+    "trouble",
+]
 
 PIECE = 1 << 16
 HEADER_LIMIT = 1 << 20
+# RFC 3463 X.6.3: conversion is required, and not supported.
+UNCONVERTIBLE = Outcome(Reply(554, "5.6.3", "a BINARYMIME body cannot be delivered here"))
 
 
 def as_lf(body: BinaryIO, piece: int = PIECE) -> Iterator[bytes]:
@@ -39,6 +52,13 @@ def as_lf(body: BinaryIO, piece: int = PIECE) -> Iterator[bytes]:
         yield held
 
 
+def as_is(body: BinaryIO) -> Iterator[bytes]:
+    """Yield ``body`` from its beginning, octet for octet."""
+    body.seek(0)
+    while octets := body.read(PIECE):
+        yield octets
+
+
 def prepared(header: bytes, body: BinaryIO, *, crlf: bool = False) -> BinaryIO:
     """Return an unnamed file at its beginning: ``header`` (LF line ends) and the body.
 
@@ -48,8 +68,7 @@ def prepared(header: bytes, body: BinaryIO, *, crlf: bool = False) -> BinaryIO:
     try:
         _write_all(file.fileno(), header.replace(b"\n", b"\r\n") if crlf else header)
         if crlf:
-            body.seek(0)
-            while octets := body.read(PIECE):
+            for octets in as_is(body):
                 _write_all(file.fileno(), octets)
         else:
             for octets in as_lf(body):

@@ -20,7 +20,7 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from mta.machine.body import as_lf
+from mta.machine.body import as_is, as_lf
 from mta.values import frozen
 
 __all__ = ["Place", "deliver", "owner_of", "unique_name"]
@@ -103,9 +103,12 @@ def owner_of(place: Place) -> tuple[int, int]:
         os.close(fd)
 
 
-def deliver(place: Place, header: bytes, body: BinaryIO, now: float, host: str) -> str:
+def deliver(
+    place: Place, header: bytes, body: BinaryIO, now: float, host: str, *, raw: bool = False
+) -> str:
     """Write ``header`` and ``body`` as a new message of the Maildir; return its name.
 
+    ``raw``: the body octet for octet, and the header with CRLF, too.
     Raises OSError, and then nothing was delivered (but see L2: should syncing
     new/ fail after all else went well, the message may be seen there twice).
     """
@@ -113,7 +116,7 @@ def deliver(place: Place, header: bytes, body: BinaryIO, now: float, host: str) 
     with _opened(place, make=True) as maildir:
         folders = {folder: _enter(maildir, folder, True) for folder in ("tmp", "new", "cur")}
         try:
-            _write(folders["tmp"], name, header, body)
+            _write(folders["tmp"], name, header, body, raw)
             try:
                 _publish(folders["tmp"], folders["new"], name)
             except OSError:
@@ -126,14 +129,14 @@ def deliver(place: Place, header: bytes, body: BinaryIO, now: float, host: str) 
     return name
 
 
-def _write(tmp: int, name: str, header: bytes, body: BinaryIO) -> None:
+def _write(tmp: int, name: str, header: bytes, body: BinaryIO, raw: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(name, flags, 0o600, dir_fd=tmp)
     try:
         try:
             with os.fdopen(os.dup(fd), "wb") as file:
-                file.write(header)
-                for octets in as_lf(body):
+                file.write(header.replace(b"\n", b"\r\n") if raw else header)
+                for octets in as_is(body) if raw else as_lf(body):
                     file.write(octets)
             os.fsync(fd)
         finally:

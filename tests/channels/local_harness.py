@@ -14,6 +14,7 @@ from mta.channel.records import Dispatch, Opening
 from mta.machine.run import Ran, Running
 from mta.machine.serve import Service
 from mta.types import Mailbox, Outcome, Recipient, ReversePath
+from mta.values import replace
 from tests.channels.driver import WRITER, body_file, recipients
 
 
@@ -51,12 +52,18 @@ class Harness:
         self.service = open_program(Opening("channel", "queue", "mx.example.test", tuple(pairs)))
 
     def deliver(
-        self, body: bytes, *people: Mailbox | Recipient, path: ReversePath = WRITER
+        self,
+        body: bytes,
+        *people: Mailbox | Recipient,
+        path: ReversePath = WRITER,
+        **asked: object,
     ) -> dict[int, Outcome]:
         told: dict[int, Outcome] = {}
         dispatch = Dispatch(
             1, "1ab", path, len(body), 1.5, "h.test", "", False, False, recipients(*people)
         )
+
+        dispatch = replace(dispatch, **asked)
 
         def tell(index: int | None, outcome: Outcome, relay: str = "") -> None:
             assert index is not None
@@ -67,8 +74,14 @@ class Harness:
             drive(self.service.deliver(dispatch, file, tell))
         return told
 
-    def one(self, body: bytes, person: Mailbox | Recipient, path: ReversePath = WRITER) -> Outcome:
-        (outcome,) = self.deliver(body, person, path=path).values()
+    def one(
+        self,
+        body: bytes,
+        person: Mailbox | Recipient,
+        path: ReversePath = WRITER,
+        **asked: object,
+    ) -> Outcome:
+        (outcome,) = self.deliver(body, person, path=path, **asked).values()
         return outcome
 
 

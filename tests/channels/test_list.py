@@ -9,7 +9,7 @@ from mta.channels import list as list_channel
 from mta.channels.list import MemberError, read_members
 
 from mta.errors import ConfigError
-from mta.types import Mailbox
+from mta.types import Mailbox, Recipient
 from tests.channels.local_harness import Harness
 
 STAFF = Mailbox("Staff", "lists.test")
@@ -73,6 +73,20 @@ def test_the_message_goes_to_the_members_from_the_owner(lists: Path) -> None:
     assert (lists / "input").read_bytes() == (
         b"Delivered-To: Staff@lists.test\nList-Id: <staff.lists.test>\nSubject: x\n\nhello\n"
     )
+
+
+def test_members_are_written_to_without_the_authors_dsn_parameters(lists: Path) -> None:
+    members(lists, "ann@x.test\n")
+    person = Recipient(0, STAFF, "", None, "SUCCESS,FAILURE", "rfc822;staff@lists.test")
+    assert harness(lists).one(BODY, person, ret="FULL", envid="E1").reply.code == 250
+    assert submissions(lists) == ["--submitted -v -f owner-staff@lists.test -- ann@x.test "]
+
+
+def test_a_binary_body_is_nothing_for_a_list(lists: Path) -> None:
+    members(lists, "ann@x.test\n")
+    outcome = harness(lists).one(BODY, STAFF, binary=True)
+    assert (outcome.reply.code, outcome.reply.status) == (554, "5.6.3")
+    assert submissions(lists) == []
 
 
 def test_owner_and_batches_are_options_and_a_list_id_is_kept(lists: Path) -> None:

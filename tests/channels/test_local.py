@@ -43,6 +43,24 @@ def test_a_message_reaches_the_maildir_with_the_two_fields(
     assert messages(mail / "alice") == [HEAD + TEXT]
 
 
+BINARY = b"A: b\r\n\r\n\x00\n\r.\r\n\xff"
+
+
+def test_a_binary_body_is_kept_octet_for_octet(local: harness.Harness, mail: Path) -> None:
+    assert local.one(BINARY, ALICE, binary=True).reply.code == 250
+    assert messages(mail / "alice") == [HEAD.replace(b"\n", b"\r\n") + BINARY]
+
+
+def test_a_binary_body_is_nothing_for_an_mbox(mail: Path) -> None:
+    local = harness.Harness(
+        mailbox=f"{mail}/{{user}}.mbox", mailbox_kind="mbox", users=("alice", "bob")
+    )
+    for person in (ALICE, Recipient(0, ALICE, f"/{mail}/file")):
+        outcome = local.one(BINARY, person, binary=True)
+        assert (outcome.reply.code, outcome.reply.status) == (554, "5.6.3")
+    assert list(mail.iterdir()) == []
+
+
 def test_the_null_path_and_a_sub_address_are_kept(local: harness.Harness, mail: Path) -> None:
     assert local.one(BODY, Mailbox("Alice+x", "example.test"), NULL_PATH).reply.code == 250
     head = b"Return-Path: <>\nDelivered-To: Alice+x@example.test\n"
@@ -224,6 +242,31 @@ class TestForward:
             "--submitted", "-v", "-f", "writer@away.test", "--", "bob@x.test", "carol@example.test",
         ]  # fmt: skip
         assert text == b"Delivered-To: alice@example.test\n" + TEXT
+
+    @pytest.mark.parametrize(
+        ("notify", "handed_on"),
+        [("SUCCESS,DELAY", "DELAY"), ("SUCCESS", "never"), ("NEVER", "NEVER"), ("", "")],
+    )
+    def test_what_was_asked_of_reports_goes_on(
+        self, local: harness.Harness, home: Path, notify: str, handed_on: str
+    ) -> None:
+        self.write(home, "bob@x.test")
+        alice = Recipient(0, ALICE, "", None, notify)
+        assert local.one(BODY, alice, ret="HDRS", envid="E 1").reply.code == 250
+        asked = ["-N", handed_on] if notify else []
+        arguments, _ = harness.submitted(home.parent)
+        assert arguments[4:] == [*asked, "-R", "HDRS", "-V", "E 1", "--", "bob@x.test"]
+        local.one(BODY, alice, envid="\xfc")
+        assert "-V" not in harness.submitted(home.parent)[0]
+
+    def test_a_binary_body_is_not_forwarded(
+        self, local: harness.Harness, home: Path, mail: Path
+    ) -> None:
+        self.write(home, f"\\alice, bob@x.test\n\"|/bin/sh -c 'cat > {home}/piped'\"\n")
+        outcome = local.one(BINARY, ALICE, binary=True)
+        assert outcome.reply.status == "5.6.3"
+        assert not (home.parent / "arguments").exists()
+        assert (home / "piped").read_bytes() == HEAD.replace(b"\n", b"\r\n") + BINARY
 
     def test_a_bad_file_is_a_deferral(self, local: harness.Harness, home: Path, mail: Path) -> None:
         self.write(home, ":include:/etc/passwd")

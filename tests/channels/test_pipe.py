@@ -46,6 +46,12 @@ def test_p1_the_program_gets_exactly_the_body(out: Path, crlf: str, expected: by
     assert out.read_bytes() == expected
 
 
+def test_p1_a_binary_body_is_passed_as_it_is(out: Path) -> None:
+    binary = b"A: b\r\n\r\n\x00\n\r.\r\n\xff"
+    assert sh(f"cat > {out}").one(binary, ALICE, binary=True).reply.code == 250
+    assert out.read_bytes() == binary
+
+
 def test_p2_each_recipient_is_a_run_of_its_own(out: Path) -> None:
     people = [ALICE, Mailbox("bob", "x.test"), Mailbox("carol", "x.test")]
     code = f'cat >> {out}; echo "$1" >> {out}; case "$1" in bob*) exit 67; esac'
