@@ -3,12 +3,15 @@
 A dialogue is one connection, told line by line:
 
     # RFC 5321 s3.3: what it shows       the first line cites the section
-    M: from=<a@x> to=<b@y>,<c@z> 8bit utf8    a message to deliver, with needs
+    O: lmtp tls=verify auth=user:password     how the client is set up (none: plain SMTP)
+    M: from=<a@x> to=<b@y>,<c@z> 8bit utf8    a message to deliver, with needs: also
+       binary, requiretls, ret=HDRS, envid=ID, dsn=NOTIFY/ORCPT,NOTIFY/ORCPT
     B: a line of the last message's body      (none: the default body)
     B~ octets of it without CRLF         B- : an empty body
     S: a line that the server sends      S~ octets without CRLF
     S* N octets without CRLF, N times; with "~" before them no CRLF between
-    S! close                             the server closes; "silence": the client's time passes
+    S! close                             the server closes; "silence": the client's time passes;
+                                         "tls": a TLS handshake, and on goes the dialogue
     C: a line that the client must send; "(message)": the default body and the dot
     = CODE STATUS SCOPE part of text     a recipient's outcome, in order
 
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from pathlib import Path
 
 from mta.smtp.extensions import Transaction
@@ -47,7 +51,7 @@ class Expected:
 
 @frozen
 class Step:
-    """One step: ``kind`` "send", "expect" or "end"; ``octets`` or the word after S!."""
+    """One step: ``kind`` "send", "expect", "tls" or "end"; ``octets`` or the word after S!."""
 
     kind: str
     octets: bytes
@@ -60,6 +64,13 @@ class Dialogue:
     messages: tuple[tuple[Transaction, bytes], ...]
     steps: tuple[Step, ...]
     outcomes: tuple[Expected, ...]
+    options: tuple[str, ...] = ()
+    special: bool = False  # is more to set up than a server, two addresses and a body?
+
+    def option(self, name: str) -> str:
+        """What follows ``name=`` among the options, "" if nothing does."""
+        words = [word.partition("=")[2] for word in self.options if word.startswith(name + "=")]
+        return words[0] if words else ""
 
 
 def _octets(text: str) -> bytes:
@@ -71,14 +82,28 @@ def _path(text: str) -> ReversePath:
     return Mailbox(local.strip('"'), domain) if at else NULL_PATH
 
 
+_NEEDS = r"8bit|utf8|binary|requiretls|ret=\w+|envid=\S+|dsn=\S+"
+
+
 def _message(text: str, body: bytes | None) -> tuple[Transaction, bytes]:
-    found = re.fullmatch(r"from=<(.*?)> to=(<.*?>)((?: 8bit| utf8)*)", text)
+    found = re.fullmatch(rf"from=<(.*?)> to=(<.*?>)((?: (?:{_NEEDS}))*)", text)
     assert found, text
     boxes = tuple(_path(word[1:-1]) for word in found[2].split(","))
     octets = BODY if body is None else body
     recipients = tuple(box for box in boxes if isinstance(box, Mailbox))
+    needs = {name: value for name, _, value in [n.partition("=") for n in found[3].split()]}
+    wishes = [tuple(wish.split("/")) for wish in needs.get("dsn", "").split(",") if wish]
     transaction = Transaction(
-        _path(found[1]), recipients, len(octets), "8bit" in found[3], "utf8" in found[3]
+        _path(found[1]),
+        recipients,
+        len(octets),
+        "8bit" in needs,
+        "utf8" in needs,
+        "binary" in needs,
+        "requiretls" in needs,
+        needs.get("ret", ""),
+        needs.get("envid", ""),
+        tuple((notify.replace("+", ","), original) for notify, original in wishes),
     )
     return transaction, octets
 
@@ -101,15 +126,18 @@ def read_dialogue(path: Path) -> Dialogue:
     texts: list[tuple[str, bytes | None]] = []
     steps: list[Step] = []
     outcomes: list[Expected] = []
+    options: list[str] = []
     for line in lines:
         kind, text = line[:2], line[3:]
-        if kind == "M:":
+        if kind == "O:":
+            options += text.split()
+        elif kind == "M:":
             texts.append((text, None))
         elif kind[:1] == "B":
             piece = b"" if kind == "B-" else _octets(text) + (b"" if kind == "B~" else b"\r\n")
             texts[-1] = (texts[-1][0], (texts[-1][1] or b"") + piece)
         elif kind == "S!":
-            steps.append(Step("end", text.encode()))
+            steps.append(Step("tls" if text == "tls" else "end", text.encode()))
         elif kind[:1] == "S":
             steps.append(Step("send", _server_octets(kind[1], text)))
         elif kind == "C:":
@@ -120,18 +148,23 @@ def read_dialogue(path: Path) -> Dialogue:
         elif line:
             raise ValueError(f"{path.name}: {line!r}")
     messages = tuple(_message(*text) for text in texts)
-    return Dialogue(path.stem, cites, messages, tuple(steps), tuple(outcomes))
+    needy = [t for t, _ in messages if t.binary or t.requiretls or t.ret or t.envid or t.dsn]
+    special = bool(options or needy)
+    steps_made, outcomes_made = tuple(steps), tuple(outcomes)
+    return Dialogue(path.stem, cites, messages, steps_made, outcomes_made, tuple(options), special)
 
 
-def dialogues(folder: str) -> list[Dialogue]:
-    """Read all scripts of ``folder``, in order of name."""
-    return [read_dialogue(path) for path in sorted((DIALOGS / folder).glob("*.txt"))]
+def dialogues(folder: str, special: bool = False) -> list[Dialogue]:
+    """Read the scripts of ``folder``, in order of name: those that are ``special``, or are not."""
+    every = [read_dialogue(path) for path in sorted((DIALOGS / folder).glob("*.txt"))]
+    return [dialogue for dialogue in every if dialogue.special == special]
 
 
 class ScriptedServer:
     """Plays dialogues on a loopback port, one for each connection in turn; then refuses."""
 
-    def __init__(self, *scripts: Dialogue) -> None:
+    def __init__(self, *scripts: Dialogue, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.accepted = 0
         self.mistakes: list[str] = []
         self.port = 0
@@ -179,6 +212,9 @@ class ScriptedServer:
                 if got != step.octets:
                     self.mistakes.append(f"{script.name}: {got!r} instead of {step.octets!r}")
                     return
+            elif step.kind == "tls":
+                assert self._tls is not None
+                await writer.start_tls(self._tls)  # before the loop can read any of it
             elif step.octets == b"close":
                 return
         try:

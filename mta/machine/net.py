@@ -2,10 +2,9 @@
 
 Source   Host and port as mta.yaml(5) has them: ``host``, ``host:port``,
          ``[2001:db8::1]:port``; address literals ``[192.0.2.1]`` and
-         ``[IPv6:2001:db8::1]`` of RFC 5321 s4.1.3.
+         ``[IPv6:2001:db8::1]`` of RFC 5321 s4.1.3.  ``unix:/path`` is a socket in
+         the file system.
 Units    Limits are seconds.
-
-TLS will live here too: contexts and certificates; the engine does the rest.
 """
 
 from __future__ import annotations
@@ -17,18 +16,24 @@ from collections.abc import Callable
 
 from mta.values import frozen
 
-__all__ = ["Endpoint", "attempt", "numeric", "parse_endpoint", "reason"]
+__all__ = ["UNIX", "Endpoint", "attempt", "numeric", "parse_endpoint", "reason"]
+
+
+UNIX = "unix:"
+_PATH_MAX = 107  # octets: sun_path of unix(7), less its NUL
 
 
 @frozen
 class Endpoint:
-    """Where to connect: ``host`` is a name or an address without brackets."""
+    """Where to connect: ``host`` is a name or an address without brackets, or "unix:/path"."""
 
     host: str
     port: int
 
     def relay(self, address: str) -> str:
         """Return the word that the log shows for a connection to ``address``."""
+        if self.host.startswith(UNIX):
+            return f"localhost[{self.host.removeprefix(UNIX)}]"
         return f"{self.host}[{address}]:{self.port}"
 
 
@@ -46,10 +51,12 @@ def numeric(host: str) -> str:
 
 
 def parse_endpoint(text: str, port: int) -> Endpoint:
-    """Return ``host``, ``host:port`` or an address with or without port as an Endpoint.
+    """Return ``host``, ``host:port``, an address with or without port, or ``unix:/path``.
 
     ``port`` is for a text that names none.  Raises ValueError with the reason.
     """
+    if text.startswith(UNIX):
+        return _parse_path(text)
     if numeric(text):
         return Endpoint(numeric(text), port)
     host, colon, number = text.rpartition(":")
@@ -65,16 +72,35 @@ def parse_endpoint(text: str, port: int) -> Endpoint:
     return Endpoint(host.lower(), port)
 
 
-async def attempt(
-    protocol: Callable[[], asyncio.BaseProtocol], address: str, port: int, limit: float
-) -> None:
-    """Connect ``protocol()`` to a numeric ``address``, within ``limit`` seconds.
+def _parse_path(text: str) -> Endpoint:
+    path = text.removeprefix(UNIX)
+    if path[:1] != "/" or not path.isprintable() or " " in path:
+        raise ValueError(f"{text!r}: after unix: stands a path that begins with /, without spaces")
+    if len(os.fsencode(path)) > _PATH_MAX:
+        raise ValueError(f"{text!r}: the path of a socket has at most {_PATH_MAX} octets")
+    return Endpoint(text, 0)
 
-    Raises OSError, of which TimeoutError is one; reason() says it in words.
+
+async def attempt(
+    protocol: Callable[[], asyncio.BaseProtocol],
+    address: str,
+    port: int,
+    limit: float,
+    source: str = "",
+) -> None:
+    """Connect ``protocol()`` to a numeric ``address`` or "unix:/path", within ``limit`` seconds.
+
+    ``source`` is the address to connect from, "" for any.  Raises OSError, of
+    which TimeoutError is one; reason() says it in words.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(limit):
-        await loop.create_connection(protocol, address, port)
+        if address.startswith(UNIX):
+            await loop.create_unix_connection(protocol, address.removeprefix(UNIX))
+        elif source:
+            await loop.create_connection(protocol, address, port, local_addr=(source, 0))
+        else:
+            await loop.create_connection(protocol, address, port)
 
 
 def reason(error: BaseException | None) -> str:

@@ -1,246 +1,250 @@
-"""A connection to an SMTP server: the engine of mta.smtp.client on an asyncio socket.
+"""Opening a connection to one place: greeting, TLS as the policy has it, AUTH, and then READY.
 
-It moves octets, streams the body as the socket takes it, and knows until when
-the server may be silent.  Whose connections these are, and what becomes of the
-messages, is for its owner to say: the smtp channel program, and lmtp's to come.
+Each step waits for what the server says.  A step that fails ends the attempt
+with a deferral: what is wrong with a place today may be right tomorrow, and is
+no fault of the mail.  Nobody tries again in the clear here: Failure says when
+that may be done.
 
-Source   RFC 5321 s4.5.3.2 (time limits: LIMITS in mta/smtp/states.py).
-Units    Deadlines are float seconds of the loop's monotonic clock.
-State    One session, and the message under way: of its body at most BLOCK octets
-         beyond what the socket has not taken.
+Source   STARTTLS: RFC 3207 s4.  Opportunistic TLS: RFC 7435.  Names: RFC 6125 s6.4,
+         RFC 8461 s4.1.  DANE: RFC 7672; no session is resumed, as there is no chain
+         to compare then.  Results: RFC 8460 s4.3.  Statuses 4.7.5, 4.7.10, 4.7.11:
+         RFC 3463 s3.8, RFC 5248.
+Units    Wall time for what certificates say of theirs; limits are the owner's.
+
+Invariants, each a test in tests/machine/test_smtp_connection.py
+    O1   No mail goes where TLS is less than the policy's level.
+    O2   Credentials go out only under TLS, or to this very machine.
+    O3   Whatever the server does, there is a Connection at READY, or a Failure.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
+import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Any
 
-from mta.errors import LocalProtocolError, RemoteProtocolError
-from mta.machine.net import Endpoint, attempt, reason
+from mta.errors import ConfigError
+from mta.machine.net import UNIX, Endpoint, attempt, reason
+from mta.machine.places import (
+    DANE,
+    ENCRYPTED,
+    MAY,
+    NONE,
+    OFF,
+    VERIFIED,
+    VERIFY,
+    ClientTerms,
+    Contexts,
+    Failure,
+    Place,
+    TlsPolicy,
+    TlsResult,
+)
 from mta.machine.resolve import Addresses
-from mta.smtp.client import Client, Closed, Event, GoAhead, Ready, Settled
-from mta.smtp.data import Stuffer
-from mta.smtp.extensions import Transaction
-from mta.smtp.states import BANNER, BODY, CLOSED, CONNECT, READY, State
-from mta.types import HOST, MESSAGE, Outcome, Reply
-from mta.values import frozen
+from mta.machine.smtp_session import BLOCK, Connection, Owner, Parcel
+from mta.machine.tls import Tls, TlsError, name_matches
+from mta.smtp import sasl
+from mta.smtp.client_events import Greeted
+from mta.smtp.states import BANNER, CONNECT, GREETED, READY
+from mta.types import HOST, Outcome, Reply
 
-__all__ = ["BLOCK", "Connection", "Failure", "Owner", "Parcel", "connect"]
+__all__ = [
+    "BLOCK",
+    "ClientTerms",
+    "Connection",
+    "Contexts",
+    "Failure",
+    "Owner",
+    "Parcel",
+    "Place",
+    "TlsPolicy",
+    "TlsResult",
+    "connect",
+]
 
-BLOCK = 65536
-BLOCKS_AT_ONCE = 8  # of one message, before other connections get their turn
 ADDRESSES_MAX = 20
 OPENING_SHARE = 1.2
-_BUFFER = memoryview(bytearray(16384))  # a Protocol would allocate 256 KiB for each read
 
-
-@frozen
-class Parcel:
-    """One message: its transaction, and a descriptor of exactly ``transaction.size`` octets."""
-
-    transaction: Transaction
-    body: int
-
-
-class Owner(Protocol):
-    """Who a connection belongs to, and hears from it."""
-
-    loop: asyncio.AbstractEventLoop
-    connections: set[Connection]  # kept by the connections: every one that has a socket
-
-    def limit(self, state: State) -> float:
-        """Return for how many seconds a connection may stay in ``state``."""
-
-    def ready(self, connection: Connection) -> None:
-        """The session is READY for start() or quit(); never before ``opened`` was told."""
-
-    def settled(self, connection: Connection, outcomes: tuple[Outcome, ...]) -> None:
-        """The message under way is settled; ``connection.unheard`` if the server never saw it."""
-
-    def gone(self, connection: Connection, outcome: Outcome | None) -> None:
-        """The session has ended, for the reason ``outcome`` unless we ended it."""
-
-
-class Connection(asyncio.BufferedProtocol):
-    """One session with a server, and the message under way."""
-
-    def __init__(self, owner: Owner, hostname: str, relay: str) -> None:
-        """Be ``hostname`` to the server that the log will call ``relay``."""
-        self.client = Client(hostname)
-        self.relay = relay
-        self.opened: asyncio.Future[Outcome | None] = owner.loop.create_future()
-        self.deadline = 0.0
-        self.born = 0.0
-        self.served = 0  # messages that the server had an answer for
-        self._owner = owner
-        self._transport: asyncio.Transport | None = None
-        self._parcel: Parcel | None = None
-        self._stuffer = Stuffer()
-        self._offset = 0
-        self._paused = False
-
-    @property
-    def unheard(self) -> bool:
-        """True if the session ended with no reply to the message, and had served others.
-
-        It was closed just as we came, then: a fresh connection will tell.
-        """
-        client = self.client
-        return self.served > 0 and client.state == CLOSED and not client.answered
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the banner."""
-        self._transport = transport  # type: ignore[assignment]
-        self.born = self._owner.loop.time()
-        self._owner.connections.add(self)
-        self._rest()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Lend the one buffer of all connections: it is emptied before the next read."""
-        return _BUFFER
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take what the server said."""
-        self.client.feed(bytes(_BUFFER[:nbytes]))
-        self._run()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The connection is gone, by whose doing ever."""
-        self._owner.connections.discard(self)
-        self.client.lost(reason(error))
-        self._run()
-
-    def pause_writing(self) -> None:
-        """The socket takes no more: neither do we."""
-        self._paused = True
-
-    def resume_writing(self) -> None:
-        """Go on with the body."""
-        self._paused = False
-        if self.client.state == BODY:
-            self._pump()
-
-    def start(self, parcel: Parcel) -> None:
-        """Begin ``parcel``; only when the owner was told ready."""
-        self._parcel = parcel
-        try:
-            self.client.begin(parcel.transaction)
-        except RemoteProtocolError as error:
-            self.client.broken(error)
-        if self.client.state in (READY, CLOSED):  # settled already; not from inside our caller
-            self._owner.loop.call_soon(self._run)
-        else:
-            self._rest()
-
-    def quit(self) -> None:
-        """End the session in good order; only when READY."""
-        self.client.quit()
-        self._rest()
-
-    def expire(self) -> None:
-        """Give the server up: its time has passed."""
-        self.client.lost("timed out")
-        self._run()
-
-    def _run(self) -> None:
-        """Act on what happened; begin the next thing only when all of it is known."""
-        then: Callable[[], None] | None = None
-        while (event := self._next()) is not None:
-            if type(event) is Settled:
-                self._settled(event.outcomes)
-            elif type(event) is GoAhead:
-                self._stuffer, self._offset = Stuffer(), 0
-                then = self._pump
-            elif type(event) is Ready:
-                then = self._ready
-            elif type(event) is Closed:
-                self._closed(event.outcome)
-                return
-        self._rest()
-        if then is not None:
-            then()
-
-    def _next(self) -> Event | None:
-        try:
-            return self.client.next_event()
-        except RemoteProtocolError as error:
-            self.client.broken(error)
-            return self.client.next_event()
-
-    def _rest(self) -> None:
-        """Send what there is, and wait for the server as long as the state allows."""
-        octets = self.client.take()
-        if octets and self._transport is not None:
-            self._transport.write(octets)
-        owner = self._owner
-        self.deadline = owner.loop.time() + owner.limit(self.client.state)
-
-    def _ready(self) -> None:
-        if self.opened.done():
-            self._owner.ready(self)
-        else:
-            self.opened.set_result(None)
-
-    def _settled(self, outcomes: tuple[Outcome, ...]) -> None:
-        self._parcel = None
-        if self.client.state != CLOSED:
-            self.served += 1
-        self._owner.settled(self, outcomes)
-
-    def _closed(self, outcome: Outcome | None) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-        if self.opened.done():
-            self._owner.gone(self, outcome)
-        else:
-            self.opened.set_result(outcome)
-
-    def _pump(self) -> None:
-        """Send the body, a few blocks at a time, as fast as the socket takes them."""
-        transport, parcel = self._transport, self._parcel
-        if parcel is None or transport is None or self.client.state != BODY:
-            return
-        try:
-            for _ in range(BLOCKS_AT_ONCE):
-                if self._paused:
-                    return
-                block = os.pread(parcel.body, BLOCK, self._offset)
-                self._offset += len(block)
-                octets = self._stuffer.feed(block)
-                last = len(block) < BLOCK
-                if last:
-                    octets += self._end(parcel.transaction.size)
-                transport.write(octets)
-                self._rest()
-                if last:
-                    return
-        except (OSError, LocalProtocolError) as error:
-            text = Reply.clean(f"cannot read the message: {error}")
-            self.client.fail(Outcome(Reply(451, "4.3.0", text), MESSAGE))
-            self._run()
-            return
-        self._owner.loop.call_soon(self._pump)
-
-    def _end(self, size: int) -> bytes:
-        """Return the end of the body; LocalProtocolError if it is not the body promised."""
-        if self._offset != size:
-            raise LocalProtocolError(f"{self._offset} octets instead of {size}")
-        octets = self._stuffer.end()
-        self.client.finish()
-        return octets
-
-
-@frozen
-class Failure:
-    """Why there is no connection, and the last place that was tried, "" if none."""
-
-    outcome: Outcome
-    relay: str
+# OpenSSL's X509_V_ERR_… → RFC 8460 s4.3.2; whatever else is wrong with a chain: not trusted.
+_EXPIRED = (9, 10)
+_HOSTNAME_MISMATCH = 62
 
 
 async def connect(
+    owner: Owner, terms: ClientTerms, place: Place, *old: Any
+) -> Connection | Failure:
+    """Connect to ``place`` and go on until READY; one attempt, on one socket."""
+    if isinstance(terms, str):
+        return await connect_any(owner, terms, place, *old)  # type: ignore[arg-type]
+    connection = Connection(owner, terms.hostname, place.relay, lmtp=terms.lmtp)
+    source = terms.contexts.source(terms.sources, place)
+    try:
+        await attempt(lambda: connection, place.address, place.port, owner.limit(CONNECT), source)
+    except OSError as error:
+        return _failure(place, "4.4.1", f"connect to {place.relay}: {reason(error)}")
+    found = await _Opening(terms, place, connection).run()
+    if found is not None:
+        connection.drop()
+        return found
+    return connection
+
+
+def _failure(place: Place, status: str, text: str, tls: TlsResult | None = None) -> Failure:
+    return Failure(Outcome(Reply(421, status, Reply.clean(text)), HOST), place.relay, tls)
+
+
+class _Opening:
+    """One connection on its way to READY; each step returns why it ends there, or None."""
+
+    def __init__(self, terms: ClientTerms, place: Place, connection: Connection) -> None:
+        self._terms, self._place, self._connection = terms, place, connection
+        self._policy = place.policy
+        self._greeted = Greeted(connection.client.extensions)
+
+    async def run(self) -> Failure | None:
+        connection = self._connection
+        failure = await self._listen()
+        unix = self._place.address.startswith(UNIX) and self._policy.level == MAY
+        if failure is None and self._policy.level != OFF and not unix:
+            failure = await self._secure()
+        if failure is None:
+            failure = await self._authenticate()
+        if failure is None:
+            connection.proceed()
+            if connection.client.state != READY:
+                return self._lost()
+        return failure
+
+    async def _listen(self) -> Failure | None:
+        """Wait for the next Greeted."""
+        heard = await self._connection.heard()
+        if not isinstance(heard, Greeted):
+            return Failure(heard, self._place.relay, self._connection.tls)
+        self._greeted = heard
+        return None if self._connection.client.state == GREETED else self._lost()
+
+    def _lost(self) -> Failure:
+        return _failure(self._place, "4.4.2", "connection lost after EHLO", self._connection.tls)
+
+    async def _secure(self) -> Failure | None:
+        """Bring the session under TLS, as far as the policy asks."""
+        policy = self._policy
+        if not self._greeted.extensions.starttls:
+            return self._unsecured("this host does not offer STARTTLS")
+        verify = policy.level == VERIFY
+        contexts, place = self._terms.contexts, self._place
+        session = contexts.session(place) if policy.level != DANE else None
+        try:
+            tls = Tls(
+                contexts.context(verify), server_side=False, hostname=place.name, session=session
+            )
+        except ConfigError as error:
+            return _failure(place, "4.3.5", str(error))
+        except TlsError as error:
+            return self._insecure("validation-failure", str(error))
+        self._connection.starttls(tls)
+        return await self._shake(tls)
+
+    async def _shake(self, tls: Tls) -> Failure | None:
+        """See what STARTTLS and the handshake come to."""
+        heard = await self._connection.handshake()
+        if isinstance(heard, Greeted):
+            self._greeted = heard
+            text = heard.refusal.reply.text if heard.refusal is not None else ""
+            return self._unsecured(f"this host refuses STARTTLS: {text}")
+        if isinstance(heard, TlsError):
+            self._terms.contexts.keep(self._place, None)
+            return self._insecure(_result_of(heard.verify), str(heard))
+        if heard is not None:
+            origin, relay = self._policy.origin, self._place.relay
+            return Failure(heard, relay, TlsResult(origin, "validation-failure"))
+        return await self._judge(tls)
+
+    async def _judge(self, tls: Tls) -> Failure | None:
+        """The handshake is done: is it who it should be?  Then greet again."""
+        level, contexts = self._policy.level, self._terms.contexts
+        result = ""
+        if level == DANE:
+            result = self._dane(tls)
+        elif level == VERIFY:
+            wanted = self._policy.names or (self._place.name,)
+            names = tls.names()
+            if not any(name_matches(one, name) for one in wanted for name in names):
+                result = "certificate-host-mismatch"
+        if result:
+            return self._insecure(result, f"the certificate is refused: {result}")
+        facts = tls.facts()
+        reached = VERIFIED if level in (VERIFY, DANE) else ENCRYPTED
+        self._connection.tls = TlsResult(
+            self._policy.origin, "", reached, facts.protocol, facts.cipher
+        )
+        self._connection.secured(reached == VERIFIED)
+        failure = await self._listen()
+        if failure is None and level != DANE:
+            contexts.keep(self._place, tls.session)  # TLS 1.3 has sent its tickets by now
+        return failure
+
+    def _dane(self, tls: Tls) -> str:
+        from mta.machine import dane
+
+        if not self._policy.tlsa:
+            return "dane-required"
+        names = self._policy.names or (self._place.name,)
+        return dane.verdict(self._policy.tlsa, tls.facts().peer, names, time.time())
+
+    def _unsecured(self, why: str) -> Failure | None:
+        """There is no TLS to be had: go on without, if the policy lets us."""
+        result = TlsResult(self._policy.origin, "starttls-not-supported", NONE)
+        self._connection.tls = result
+        if self._policy.level == MAY:
+            return None
+        text = f"{why}, and TLS is required ({self._policy.origin}: {self._policy.level})"
+        return _failure(self._place, "4.7.10", text, result)
+
+    def _insecure(self, result: str, why: str) -> Failure:
+        """TLS failed: this connection cannot be used any more."""
+        text = f"TLS with {self._place.relay}: {why}"
+        found = _failure(self._place, "4.7.5", text, TlsResult(self._policy.origin, result, NONE))
+        return Failure(found.outcome, found.relay, found.tls, self._policy.level == MAY)
+
+    async def _authenticate(self) -> Failure | None:
+        """Say who we are, where there are credentials for that."""
+        place, tls = self._place, self._connection.tls
+        login = self._terms.credentials(place)
+        if login is None:
+            return None
+        encrypted = tls is not None and tls.level != NONE
+        if not encrypted and not place.near:
+            text = f"{place.relay} has no TLS: credentials are not sent in clear"
+            return _failure(place, "4.7.11", text, tls)
+        offered = self._greeted.extensions.auth
+        try:
+            exchange = sasl.client(offered, *login, secrets.token_urlsafe(24))
+        except ValueError as error:
+            return _failure(place, "4.7.8", f"credentials for {place.name}: {error}", tls)
+        if exchange is None:
+            shown = Reply.clean(" ".join(offered), 100) or "nothing"
+            text = f"{place.relay} offers no way to authenticate that is known here, but {shown}"
+            return _failure(place, "4.7.4", text, tls)
+        self._connection.authenticate(exchange)
+        failure = await self._listen()
+        refusal = self._greeted.refusal
+        if failure is None and refusal is not None:
+            return Failure(refusal, place.relay, tls)
+        return failure
+
+
+def _result_of(verify: int) -> str:
+    """Return RFC 8460's word for OpenSSL's code of what is wrong with a certificate."""
+    if not verify:
+        return "validation-failure"
+    if verify == _HOSTNAME_MISMATCH:
+        return "certificate-host-mismatch"
+    return "certificate-expired" if verify in _EXPIRED else "certificate-not-trusted"
+
+
+async def connect_any(
     owner: Owner,
     hostname: str,
     endpoints: Sequence[Endpoint],
@@ -262,23 +266,9 @@ async def connect(
             if tried and (tried >= ADDRESSES_MAX or owner.loop.time() > until):
                 return failure
             tried += 1
-            relay = endpoint.relay(address)
-            connection = Connection(owner, hostname, relay)
-            outcome = await _greet(connection, address, endpoint.port, owner.limit(CONNECT))
-            if outcome is None:
-                return connection
-            failure = Failure(outcome, relay)
+            place = Place(endpoint.host, address, endpoint.port, TlsPolicy(OFF))
+            found_here = await connect(owner, ClientTerms(hostname), place)
+            if isinstance(found_here, Connection):
+                return found_here
+            failure = found_here
     return failure
-
-
-async def _greet(connection: Connection, address: str, port: int, limit: float) -> Outcome | None:
-    """Connect and wait until READY; return why not, or None."""
-    try:
-        await attempt(lambda: connection, address, port, limit)
-    except OSError as error:
-        text = Reply.clean(f"connect to {connection.relay}: {reason(error)}")
-        return Outcome(Reply(421, "4.4.1", text), HOST)
-    outcome = await connection.opened
-    if outcome is None and connection.client.state != READY:
-        return Outcome(Reply(421, "4.4.2", "connection lost after EHLO"), HOST)
-    return outcome

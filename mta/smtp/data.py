@@ -1,11 +1,12 @@
-"""Data: a message body as it goes between 354 and the final dot.
+"""Data: a message body as it goes between 354 and the final dot, or behind BDAT.
 
 Every octet of every message passes here, so all of it is done by C loops over
 whole chunks.  The body on the spool has CRLF line ends and nothing else; that
 is checked once more before an octet goes out, because a bare CR or LF that we
 emit can end the message early for a lenient server (SMTP smuggling).
 
-Source   Transparency: RFC 5321 s4.5.2.  Line ends: s2.3.8.  Smuggling:
+Source   Transparency: RFC 5321 s4.5.2.  Line ends: s2.3.8.  BDAT: RFC 3030 s2, with
+         which alone a body may be binary (s3).  Smuggling:
          CVE-2023-51764, -51765, -51766.
 State    A Stuffer is one message: how its octets so far end.
 
@@ -13,13 +14,14 @@ Invariants, each a property in tests/smtp/test_data.py
     B1   unstuff(stuffed) is the body, with CRLF added at its end if it had none.
     B2   However the body is split, the same octets come out.
     B3   CRLF.CRLF comes once, at the very end; no CR without LF, no LF without CR.
+    B4   whole(body) is what the server has of it after DATA, and refuses what Stuffer refuses.
 """
 
 from __future__ import annotations
 
 from mta.errors import LocalProtocolError
 
-__all__ = ["Stuffer", "unstuff"]
+__all__ = ["Raw", "Stuffer", "unstuff", "whole"]
 
 
 class Stuffer:
@@ -58,6 +60,30 @@ class Stuffer:
         if self._tail.endswith(b"\r"):
             raise LocalProtocolError("a bare CR or LF in a message body")
         return b".\r\n" if self._tail == b"\r\n" else b"\r\n.\r\n"
+
+
+class Raw:
+    """A binary body behind BDAT: every octet as it is, and no end but its length."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return ``chunk``."""
+        return chunk
+
+    def end(self) -> bytes:
+        """Return nothing."""
+        return b""
+
+
+def whole(body: bytes) -> bytes:
+    """Return a body of lines as it goes behind BDAT: with CRLF at its end, not stuffed.
+
+    Raises LocalProtocolError for a bare CR or LF, which the next server on the
+    way might meet in a DATA.
+    """
+    pairs = body.count(b"\r\n")
+    if body.count(b"\n") != pairs or body.count(b"\r") != pairs:
+        raise LocalProtocolError("a bare CR or LF in a message body")
+    return body if not body or body.endswith(b"\r\n") else body + b"\r\n"
 
 
 def unstuff(wire: bytes) -> bytes:

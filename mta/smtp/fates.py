@@ -6,7 +6,8 @@ that will not talk is left in peace for a while.  Whatever is about a HOST is
 a deferral, even a 5yz: "554 no service here" may be true for an hour, and it
 says nothing about a recipient.
 
-Source   RFC 5321 s4.2.1, s4.3.2, s4.5.3.1.10 (552 for 452); RFC 3463; RFC 2034.
+Source   RFC 5321 s4.2.1, s4.3.2, s4.5.3.1.10 (552 for 452); RFC 3463; RFC 2034;
+         LMTP: RFC 2033 s4.2.
 
 Invariants, each a property in tests/smtp/test_fates.py
     F1   An outcome of scope HOST is a deferral.
@@ -16,10 +17,28 @@ Invariants, each a property in tests/smtp/test_fates.py
 from __future__ import annotations
 
 from mta.smtp.grammar import WireReply, enhanced_status
-from mta.smtp.states import BANNER, DATA, EHLO, FINAL, HELO, MAIL, QUIT, RCPT, READY, RSET, State
+from mta.smtp.states import (
+    AUTH,
+    BANNER,
+    BDAT,
+    DATA,
+    EHLO,
+    FINAL,
+    GREETED,
+    HELO,
+    LHLO,
+    MAIL,
+    QUIT,
+    RCPT,
+    READY,
+    RSET,
+    STARTTLS,
+    TLS,
+    State,
+)
 from mta.types import HOST, MESSAGE, RECIPIENT, Outcome, Reply, Scope
 
-__all__ = ["LOST", "SCOPES", "lost", "outcome", "protocol_error"]
+__all__ = ["LOST", "SCOPES", "lost", "of_one", "outcome", "protocol_error"]
 
 # (what the reply answers, its first digit) → whom it is about.
 SCOPES: dict[tuple[State, int], Scope] = {
@@ -29,6 +48,12 @@ SCOPES: dict[tuple[State, int], Scope] = {
     (EHLO, 5): HOST,
     (HELO, 4): HOST,
     (HELO, 5): HOST,
+    (LHLO, 4): HOST,
+    (LHLO, 5): HOST,
+    (STARTTLS, 4): HOST,
+    (STARTTLS, 5): HOST,
+    (AUTH, 4): HOST,
+    (AUTH, 5): HOST,
     (MAIL, 4): MESSAGE,
     (MAIL, 5): MESSAGE,
     (RCPT, 4): RECIPIENT,
@@ -38,6 +63,9 @@ SCOPES: dict[tuple[State, int], Scope] = {
     (FINAL, 2): MESSAGE,
     (FINAL, 4): MESSAGE,
     (FINAL, 5): MESSAGE,
+    (BDAT, 2): MESSAGE,
+    (BDAT, 4): MESSAGE,
+    (BDAT, 5): MESSAGE,
     (RSET, 4): HOST,
     (RSET, 5): HOST,
 }
@@ -53,6 +81,8 @@ _STATUS_AT: dict[tuple[State, int], str] = {
     (MAIL, 552): "3.4",
     (MAIL, 553): "1.7",
     (FINAL, 552): "3.4",
+    (BDAT, 552): "3.4",
+    (AUTH, 454): "7.0",
 }
 _STATUS: dict[int, str] = {
     421: "3.2",
@@ -73,11 +103,17 @@ LOST: dict[State, str] = {
     BANNER: "no greeting",
     EHLO: "no reply to EHLO",
     HELO: "no reply to HELO",
+    LHLO: "no reply to LHLO",
+    GREETED: "connection lost after the greeting",
+    STARTTLS: "no reply to STARTTLS",
+    TLS: "no end of the TLS handshake",
+    AUTH: "no reply to AUTH",
     READY: "connection lost between messages",
     MAIL: "no reply to MAIL",
     RCPT: "no reply to RCPT",
     DATA: "no reply to DATA",
     FINAL: "no reply to the end of data, so the message may arrive twice",
+    BDAT: "no reply to BDAT, so the message may arrive twice",
     RSET: "no reply to RSET",
     QUIT: "no reply to QUIT",
 }
@@ -97,6 +133,11 @@ def outcome(phase: State, reply: WireReply, accepted: bool = False) -> Outcome:
         text = f"in reply to {phase.upper()}: {code} {status} {reply.text()}"
         return Outcome(Reply(421, "4" + status[1:], text[:500]), HOST)
     return Outcome(Reply(code, status, reply.text()), scope)
+
+
+def of_one(outcome: Outcome) -> Outcome:
+    """Return the outcome of a reply after the dot that is about one recipient (LMTP)."""
+    return outcome if outcome.scope == HOST else Outcome(outcome.reply, RECIPIENT)
 
 
 def lost(phase: State, reason: str) -> Outcome:

@@ -9,94 +9,26 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from mta.channels import smtp
-from mta.channels.smtp import Courier, Delivery, Settings, Site, main, settings
+from mta.channels.smtp import main
 
-from mta.channel.records import Dispatch, Opening, Told
+from mta.channel.records import Dispatch, Told
 from mta.channel.talk import DeliverEnd
-from mta.errors import ConfigError
-from mta.machine import smtp_connection
-from mta.machine.net import Endpoint
+from mta.machine import courier, reach, site
+from mta.machine.answers import Exchangers, Hop
 from mta.machine.resolve import Addresses, Resolver
-from mta.machine.smtp_connection import BLOCK, Connection, Parcel
+from mta.machine.site import Delivery, Site
+from mta.machine.smtp_session import BLOCK, Connection, Parcel
 from mta.smtp.data import unstuff
 from mta.smtp.extensions import Transaction
 from mta.smtp.states import BODY, LIMITS
-from mta.types import HOST, NULL_PATH, Job, Mailbox, Outcome, Recipient, Reply, ReversePath
+from mta.types import HOST, NULL_PATH, Job, Outcome, Recipient, Reply
+from tests.channels.post import A, B, Post, free_port, listen, run
 from tests.fakes import BODY as DEFAULT_BODY
 from tests.fakes import HOSTNAME, Dialogue, ScriptedServer, Sink, dialogues
-
-A, B = Mailbox("a", "example.test"), Mailbox("b", "example.test")
-
-
-class Post:
-    """A courier under test, and what it settled."""
-
-    def __init__(self, port: int, resolver: Resolver | None = None, **options: Any) -> None:
-        self.settled: list[tuple[int, tuple[Outcome, ...], str]] = []
-        self.tags = 0
-        self._changed = asyncio.Event()
-        given = {"hostname": HOSTNAME, "port": port, "per_host": 1, **options}
-        self.courier = Courier(Settings(**given), resolver or Resolver(), self._settle)
-
-    def _settle(self, delivery: Delivery, outcomes: tuple[Outcome, ...], relay: str) -> None:
-        delivery.body.close()
-        self.settled.append((delivery.dispatch.tag, outcomes, relay))
-        self._changed.set()
-
-    def offer(
-        self,
-        body: bytes = DEFAULT_BODY,
-        *,
-        host: str = "127.0.0.1",
-        next_hop: str = "",
-        transaction: Transaction | None = None,
-        size: int | None = None,
-    ) -> None:
-        wanted = transaction or Transaction(A, (B,))
-        recipients = tuple(Recipient(i, box) for i, box in enumerate(wanted.recipients))
-        self.tags += 1
-        octets = len(body) if size is None else size
-        path: ReversePath = wanted.reverse_path
-        flags = (wanted.eight_bit, wanted.smtputf8)
-        job = Dispatch(self.tags, "ID", path, octets, 1.0, host, next_hop, *flags, recipients)
-        file = tempfile.TemporaryFile()  # noqa: SIM115 - the courier closes it
-        file.write(body)
-        file.flush()
-        self.courier.offer(Delivery(job, file))
-
-    async def wait(self, count: int | None = None) -> None:
-        async with asyncio.timeout(20):
-            while len(self.settled) < (self.tags if count is None else count):
-                self._changed.clear()
-                await self._changed.wait()
-
-    @property
-    def outcomes(self) -> list[Outcome]:
-        ordered = sorted(self.settled, key=lambda told: told[0])
-        return [outcome for _, outcomes, _ in ordered for outcome in outcomes]
-
-    @property
-    def codes(self) -> list[int]:
-        return [outcome.reply.code for outcome in self.outcomes]
-
-
-def run(test: Coroutine[None, None, None]) -> None:
-    asyncio.run(test)
-
-
-async def listen(made: Callable[[], asyncio.BaseProtocol]) -> tuple[asyncio.Server, int]:
-    server = await asyncio.get_running_loop().create_server(made, "127.0.0.1", 0)
-    return server, server.sockets[0].getsockname()[1]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 class Names(Resolver):
@@ -111,8 +43,15 @@ class Names(Resolver):
         self.asked.append(host)
         return self._names[host.partition(".")[0]]
 
+    async def exchangers(self, domain: str, now: float) -> Exchangers:
+        return Exchangers((Hop(domain, 0),), implicit=True)
 
-@pytest.mark.parametrize("dialogue", dialogues("client"), ids=lambda d: d.name)
+
+# Whoever was one too many goes in a transaction of his own at once: see test_smtp_hops.py.
+ENDED = [d for d in dialogues("client") if not any(o.status == "4.5.3" for o in d.outcomes)]
+
+
+@pytest.mark.parametrize("dialogue", ENDED, ids=lambda d: d.name)
 def test_dialogue_on_a_socket(dialogue: Dialogue) -> None:
     silent = any(step.octets == b"silence" for step in dialogue.steps if step.kind == "end")
 
@@ -324,7 +263,8 @@ def test_a_message_is_not_tried_a_third_time() -> None:
 def test_a_message_is_tried_twice_and_not_thrice_on_kept_connections() -> None:
     async def talk() -> None:
         post = Post(free_port())
-        site = Site(post.courier, (Endpoint("127.0.0.1", free_port()),), True)
+        target = post.courier.guide.fixed("127.0.0.1", free_port(), "may", False, True)
+        site = Site(post.courier, target, "127.0.0.1")
         stale = Connection(site, HOSTNAME, "relay")
         stale.served = 1
         stale.client.lost("closed")
@@ -376,7 +316,7 @@ def test_a_message_that_was_heard_is_not_tried_again(where: bytes) -> None:
 
 def test_a_name_of_many_addresses_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Sink] = []
-    monkeypatch.setattr(smtp_connection, "ADDRESSES_MAX", 3)
+    monkeypatch.setattr(reach, "ADDRESSES_MAX", 3)
 
     async def talk() -> None:
         _, port = await listen(lambda: Sink(made))
@@ -438,6 +378,7 @@ def test_p4_a_body_goes_in_blocks_as_the_socket_takes_them() -> None:
         connection.connection_made(transport)
         say(connection, b"220 mx\r\n")
         say(connection, b"250-mx\r\n250 PIPELINING\r\n")
+        connection.proceed()
         with tempfile.TemporaryFile() as file:
             file.write(body)
             file.flush()
@@ -489,23 +430,6 @@ def test_a_body_that_is_not_as_promised_is_not_sent_whole(body: bytes) -> None:
     run(talk())
 
 
-def test_relays_are_tried_in_order() -> None:
-    made: list[Sink] = []
-
-    async def talk() -> None:
-        _, port = await listen(lambda: Sink(made))
-        relays = (Endpoint("127.0.0.1", free_port()), Endpoint("127.0.0.1", port))
-        post = Post(25, relays=relays)
-        post.offer(host="somewhere.example.test")
-        post.offer(host="elsewhere.example.test")
-        await post.wait()
-        assert post.codes == [250, 250]
-        assert len(made) == 1  # one site, whatever the hosts
-        assert post.settled[0][2] == f"127.0.0.1[127.0.0.1]:{port}"
-
-    run(talk())
-
-
 def test_addresses_of_a_name_are_tried_in_order() -> None:
     made: list[Sink] = []
 
@@ -516,7 +440,7 @@ def test_addresses_of_a_name_are_tried_in_order() -> None:
         post.offer(host="mx.example.test")
         await post.wait()
         assert post.codes == [250]
-        assert names.asked == ["mx.example.test"]
+        assert set(names.asked) == {"mx.example.test"}
         assert post.settled[0][2] == f"mx.example.test[127.0.0.1]:{port}"
 
     run(talk())
@@ -617,7 +541,7 @@ def test_a_worn_connection_is_replaced(
     monkeypatch: pytest.MonkeyPatch, name: str, value: float, each: int
 ) -> None:
     made: list[Sink] = []
-    monkeypatch.setattr(smtp, name, value)
+    monkeypatch.setattr(site, name, value)
 
     async def talk() -> None:
         _, port = await listen(lambda: Sink(made))
@@ -636,7 +560,7 @@ def test_a_worn_connection_is_replaced(
 
 def test_the_longest_idle_connection_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Sink] = []
-    monkeypatch.setattr(smtp, "IDLE_MAX", 2)
+    monkeypatch.setattr(courier, "IDLE_MAX", 2)
 
     async def talk() -> None:
         loop = asyncio.get_running_loop()
@@ -700,44 +624,6 @@ def test_a_host_that_says_no_to_its_first_message_is_not_asked_for_each() -> Non
         assert len(made) == 1
 
     run(talk())
-
-
-def opening(*options: tuple[str, str]) -> Opening:
-    return Opening("smtp", "smtp", "mx.example.test", options)
-
-
-def test_settings() -> None:
-    read = settings(
-        opening(
-            ("relay", "a.example.test"),
-            ("relay", "[::1]:26"),
-            ("port", "2525"),
-            ("per_host", "3"),
-            ("nameserver", "127.0.0.1:5300"),
-            ("hostname", "out.example.test"),
-        )
-    )
-    relays = (Endpoint("a.example.test", 2525), Endpoint("::1", 26))
-    assert read == Settings("out.example.test", relays, 2525, 3, (Endpoint("127.0.0.1", 5300),))
-    assert settings(opening()) == Settings("mx.example.test")
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("port", "x"),
-        ("port", "0"),
-        ("port", "65536"),
-        ("per_host", "0"),
-        ("relay", "a:b"),
-        ("nameserver", "ns.example.test"),
-        ("timeout_scale", "0"),
-        ("timeout_scale", "nan"),
-    ],
-)
-def test_settings_that_are_wrong_are_named(name: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=name):
-        settings(opening((name, value)))
 
 
 def test_a_person_who_starts_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:

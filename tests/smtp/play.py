@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mta.errors import RemoteProtocolError
-from mta.smtp.client import Client, Closed, GoAhead, Ready, Settled
-from mta.smtp.data import Stuffer
-from mta.types import Outcome
+from mta.smtp import sasl
+from mta.smtp.client import Client
+from mta.smtp.client_events import Closed, GoAhead, Greeted, Ready, Settled, TlsGo
+from mta.smtp.data import Raw, Stuffer
+from mta.types import HOST, Outcome, Reply
 from tests.fakes import HOSTNAME, Dialogue
 
 Split = Callable[[bytes], list[bytes]]
@@ -25,7 +27,10 @@ class Driver:
     """Does what mta.machine.smtp_connection does, without a socket."""
 
     def __init__(self, dialogue: Dialogue, hostname: str = HOSTNAME) -> None:
-        self.client = Client(hostname)
+        self.client = Client(hostname, lmtp="lmtp" in dialogue.options)
+        self._level = dialogue.option("tls")
+        self._login = dialogue.option("auth")
+        self._handshake = self._asked = False
         self.out = b""
         self.outcomes: list[Outcome] = []
         self.events: list[object] = []
@@ -38,6 +43,16 @@ class Driver:
 
     def lost(self, reason: str) -> None:
         self.client.lost(reason)
+        self.pump()
+
+    def secured(self) -> None:
+        """The TLS handshake is done."""
+        assert self._handshake
+        try:
+            self.client.secured(verified=self._level == "verify")
+        except RemoteProtocolError as error:
+            self.client.broken(error)
+        self._level = ""
         self.pump()
 
     def pump(self) -> None:
@@ -58,8 +73,12 @@ class Driver:
             else:
                 last = event
         self.out += self.client.take()
+        if isinstance(last, Greeted):
+            self._greeted(last)
+            return True
+        self._handshake = isinstance(last, TlsGo)
         if isinstance(last, GoAhead):
-            stuffer = Stuffer()
+            stuffer = Raw() if last.raw else Stuffer()
             self.out += stuffer.feed(self._body) + stuffer.end()
             self.client.finish()
             return True
@@ -69,11 +88,32 @@ class Driver:
             else:
                 transaction, self._body = self._waiting.pop(0)
                 try:
-                    self.client.begin(transaction)
+                    self.client.begin(transaction, self._body)
                 except RemoteProtocolError as error:
                     self.client.broken(error)
             return True
         return False
+
+    def _greeted(self, greeted: Greeted) -> None:
+        """Go on as the dialogue's options say; give up what is refused, but TLS that may be."""
+        offered, refusal = greeted.extensions, greeted.refusal
+        if self._level and self._level != "may" and (refusal or not offered.starttls):
+            refusal = refusal or Outcome(Reply(421, "4.7.10", "no STARTTLS"), HOST)
+            self._closed(Closed(refusal))
+            self.client.quit()
+        elif self._level and offered.starttls and not refusal:
+            self.client.starttls()
+        elif self._login:
+            user, _, password = self._login.partition(":")
+            self._login, exchange = "", sasl.client(offered.auth, user, password, "nonce")
+            assert exchange is not None
+            self.client.authenticate(exchange)
+            self._asked = True
+        elif self._asked and refusal:
+            self._closed(Closed(refusal))
+            self.client.quit()
+        else:
+            self.client.proceed()
 
     def _next(self) -> object:
         try:
@@ -109,6 +149,9 @@ def play(dialogue: Dialogue, split: Split = whole) -> Driver:
         if step.kind == "expect":
             got, driver.out = driver.out[: len(step.octets)], driver.out[len(step.octets) :]
             assert got == step.octets, dialogue.name
+        elif step.kind == "tls":
+            assert driver.out == b"", dialogue.name
+            driver.secured()
         else:
             assert driver.out == b"", dialogue.name
             driver.lost("timed out" if step.octets == b"silence" else "closed by the other end")

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.errors import LocalProtocolError, RemoteProtocolError
-from mta.smtp.client import Client, Closed, Settled
+from mta.smtp.client import Client
+from mta.smtp.client_events import Closed, GoAhead, Greeted, Ready, Settled, TlsGo
 from mta.smtp.extensions import Transaction
 from mta.smtp.states import CLOSED, READY
 from mta.types import Mailbox, Outcome
@@ -21,6 +22,8 @@ LINES = st.sampled_from(
         b"250 ok",
         b"250-mx\r\n250-PIPELINING\r\n250 SIZE 10",
         b"250-mx\r\n250 PIPELINING",
+        b"250-mx\r\n250-PIPELINING\r\n250 CHUNKING",
+        b"250-mx\r\n250-LIMITS RCPTMAX=1\r\n250 CHUNKING",
         b"354 go",
         b"421 bye",
         b"450 later",
@@ -69,13 +72,13 @@ def test_c2_fuzz(pieces: list[bytes]) -> None:
 
 
 def served(
-    lines: list[bytes], pipelining: bool, mail: int, rcpts: list[int], end: tuple[int, int]
+    lines: list[bytes], offer: bytes, mail: int, rcpts: list[int], end: tuple[int, int]
 ) -> list[Outcome]:
     """Play a server with its mind made up, in lockstep or not; return the outcomes."""
     driver = Driver(dialogue((A, B, C)))
     driver.feed(b"220 mx\r\n")
     driver.out = b""
-    driver.feed(b"250-mx\r\n250 PIPELINING\r\n" if pipelining else b"250 mx\r\n")
+    driver.feed(b"250-mx\r\n" + offer)
     answers = {
         b"MAIL": [mail],
         b"RCPT": list(rcpts),
@@ -95,6 +98,14 @@ def served(
             continue
         line, _, driver.out = driver.out.partition(b"\r\n")
         lines.append(line)
+        if line.startswith(b"BDAT"):
+            octets = int(line.split()[1])
+            wanted = mail == 250 and 250 in rcpts
+            if wanted:
+                lines.append(driver.out[:octets])
+            driver.out = driver.out[octets:]
+            driver.feed(b"%d said\r\n" % (end[1] if wanted else 503))
+            continue
         code = answers[line[:4]].pop(0)
         if line == b"DATA" and code == 354:
             in_data = True
@@ -109,15 +120,20 @@ CODE = st.sampled_from([250, 450, 550])
 def test_c4_pipelining_changes_no_outcome(
     mail: int, rcpts: list[int], data: int, final: int
 ) -> None:
-    slow, fast = [], []
-    outcomes = served(slow, False, mail, rcpts, (data, final))
-    assert outcomes == served(fast, True, mail, rcpts, (data, final))
+    slow, fast, chunked, slowly = [], [], [], []
+    outcomes = served(slow, b"250 HELP\r\n", mail, rcpts, (data, final))
+    assert outcomes == served(fast, b"250 PIPELINING\r\n", mail, rcpts, (data, final))
     assert len(outcomes) == 3
     delivered = any(outcome.reply.positive for outcome in outcomes)
     whole = any(b"Hello." in line for line in fast)
     assert whole == any(b"Hello." in line for line in slow)
     assert whole == (mail == 250 and 250 in rcpts and data == 354)  # C5
     assert delivered == (whole and final == 250)
+    if data == 354:
+        offer = b"250-CHUNKING\r\n250 PIPELINING\r\n"
+        assert outcomes == served(chunked, offer, mail, rcpts, (data, final))
+        assert outcomes == served(slowly, b"250 CHUNKING\r\n", mail, rcpts, (data, final))
+        assert not any(line.startswith(b"DATA") for line in chunked + slowly)
 
 
 def ready(lines: bytes = b"250 mx\r\n") -> Client:
@@ -125,7 +141,9 @@ def ready(lines: bytes = b"250 mx\r\n") -> Client:
     client.feed(b"220 mx\r\n")
     assert client.next_event() is None
     client.feed(lines)
-    assert client.next_event() is not None
+    assert isinstance(client.next_event(), Greeted)
+    client.proceed()
+    assert client.next_event() == Ready()
     client.take()
     return client
 
@@ -237,3 +255,85 @@ def test_c5_the_client_ends_no_body_of_its_own_accord(
     if accepted:
         client.finish()
         assert client.take() == b""  # the dot is the Stuffer's
+
+
+OFFERS_TLS = b"220 mx\r\n250-mx\r\n250-PIPELINING\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\n"
+
+
+def asked_for_tls(behind: bytes = b"") -> Client:
+    client = Client("c.example.test")
+    client.feed(b"220 mx\r\n")
+    assert client.next_event() is None
+    client.feed(OFFERS_TLS[8:])
+    assert isinstance(client.next_event(), Greeted)
+    client.take()
+    client.starttls()
+    assert client.take() == b"STARTTLS\r\n"
+    client.feed(b"220 go\r\n" + behind)
+    return client
+
+
+def test_c6_what_was_offered_before_tls_is_forgotten() -> None:
+    client = asked_for_tls()
+    assert client.next_event() == TlsGo()
+    client.secured()
+    assert client.take() == b"EHLO c.example.test\r\n"
+    assert client.extensions.keywords == ()
+    client.feed(b"250 mx\r\n")
+    greeted = client.next_event()
+    assert isinstance(greeted, Greeted)
+    assert not greeted.extensions.pipelining
+    assert not client.verified
+
+
+@pytest.mark.parametrize("behind", [b"2", b"250-mx\r\n250 AUTH PLAIN\r\n", b"\r", b"\x16\x03"])
+def test_c6_octets_behind_the_go_ahead_end_the_session(behind: bytes) -> None:
+    client = asked_for_tls(behind)
+    with pytest.raises(RemoteProtocolError):
+        client.next_event()
+    later = asked_for_tls()
+    assert later.next_event() == TlsGo()
+    later.feed(behind)
+    with pytest.raises(RemoteProtocolError):
+        later.next_event()
+        later.secured()
+
+
+def test_c6_nothing_of_ours_goes_out_in_clear_once_tls_is_agreed() -> None:
+    client = asked_for_tls()
+    client.next_event()
+    for verb in (client.proceed, client.quit, client.starttls):
+        with pytest.raises(LocalProtocolError):
+            verb()
+    assert client.take() == b""
+
+
+def test_an_early_chunk_that_nobody_answered_may_arrive_twice() -> None:
+    client = ready(b"250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n")
+    client.begin(Transaction(A, (B,), len(BODY)), BODY)
+    assert client.take().endswith(b"BDAT %d LAST\r\n" % len(BODY) + BODY)
+    client.lost("gone")
+    settled = client.next_event()
+    assert isinstance(settled, Settled)
+    assert "twice" in settled.outcomes[0].reply.text
+
+
+def test_a_body_that_is_no_message_does_not_go_out() -> None:
+    client = ready(b"250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n")
+    with pytest.raises(LocalProtocolError):
+        client.begin(Transaction(A, (B,), 3), b"a\nb")
+    assert client.take() == b""
+
+
+def test_a_binary_body_is_streamed_behind_its_length() -> None:
+    client = ready(b"250-mx\r\n250-PIPELINING\r\n250-BINARYMIME\r\n250 CHUNKING\r\n")
+    client.begin(Transaction(A, (B,), 9999999, True, binary=True))
+    assert b"DATA" not in client.take()
+    client.feed(b"250 ok\r\n250 ok\r\n")
+    assert client.next_event() == GoAhead(raw=True)
+    assert client.take() == b"BDAT 9999999 LAST\r\n"
+    client.finish()
+    client.feed(b"552 too much after all\r\n")
+    assert isinstance(client.next_event(), Settled)
+    assert client.next_event() is None
+    assert client.take() == b"RSET\r\n"

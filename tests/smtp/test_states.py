@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 from mta.smtp.states import (
+    AUTH,
     BANNER,
+    BDAT,
     BODY,
     CLOSED,
     CONNECT,
+    EHLO,
     FINAL,
+    GREETED,
+    LHLO,
     LIMITS,
     MAIL,
     QUIT,
     READY,
+    STARTTLS,
     STATES,
+    TLS,
     TRANSITIONS,
 )
 
@@ -30,7 +37,8 @@ def test_time_limits_are_at_least_the_minimum_of_rfc_5321() -> None:
 def test_all_states_are_reached_and_all_can_end() -> None:
     # begin() and finish() and quit() are the steps that are ours, not the server's
     steps = {(state, to) for (state, _), to in TRANSITIONS.items()}
-    steps |= {(CONNECT, BANNER), (READY, MAIL), (READY, QUIT), (BODY, FINAL)}
+    steps |= {(CONNECT, BANNER), (READY, MAIL), (READY, QUIT), (BODY, FINAL), (BODY, BDAT)}
+    steps |= {(GREETED, READY), (GREETED, STARTTLS), (GREETED, AUTH), (TLS, EHLO), (BANNER, LHLO)}
     reached = {CONNECT}
     while more := {to for state, to in steps if state in reached} - reached:
         reached |= more
