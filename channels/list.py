@@ -92,10 +92,12 @@ class Lists:
             if dispatch.binary:
                 outcome = UNCONVERTIBLE  # submit takes text
             else:
-                outcome = yield from self._send_on(recipient, body)
+                outcome = yield from self._send_on(recipient, body, dispatch.requiretls)
             tell(recipient.index, outcome, "")
 
-    def _send_on(self, recipient: Recipient, body: BinaryIO) -> Generator[Running, Ran, Outcome]:
+    def _send_on(
+        self, recipient: Recipient, body: BinaryIO, requiretls: bool
+    ) -> Generator[Running, Ran, Outcome]:
         mailbox = recipient.mailbox
         name = mailbox.local.lower()
         if _NAME.fullmatch(name) is None or ".." in name:
@@ -107,7 +109,8 @@ class Lists:
         if isinstance(members, Outcome):
             return members
         owner = _filled(self.owner, name, mailbox)
-        return (yield from self._submit(mailbox, owner, members, body))
+        needs = ["--requiretls"] if requiretls else []
+        return (yield from self._submit(mailbox, [*needs, "-f", owner], members, body))
 
     def _members(self, name: str, mailbox: Mailbox) -> tuple[str, ...] | Outcome:
         """Return the members of list ``name``, at least one, or what becomes of its mail."""
@@ -124,13 +127,13 @@ class Lists:
         return members or Outcome(Reply(250, "2.0.0", f"list {name} has no members"), RECIPIENT)
 
     def _submit(
-        self, list_: Mailbox, owner: str, members: tuple[str, ...], body: BinaryIO
+        self, list_: Mailbox, options: list[str], members: tuple[str, ...], body: BinaryIO
     ) -> Generator[Running, Ran, Outcome]:
         """Ask about every member first, then submit: a member that must wait makes all wait."""
         good: list[str] = []
         refused: list[str] = []
         for batch in _batches(members, self.batch):
-            ran = yield self._verify(owner, batch)
+            ran = yield self._verify(options[-1], batch)
             replies = ran.output.decode("utf-8", "replace").split("\n")
             answers = [_REPLY.match(reply) for reply in replies[1 : len(batch) + 1]]
             if ran.status or len(answers) < len(batch) or not _positive(replies[0]):
@@ -144,7 +147,7 @@ class Lists:
         with prepared(_header(list_, body), body) as text:
             for batch in _batches(tuple(good), self.batch):
                 text.seek(0)
-                argv = [*self.submit, "--submitted", "-v", "-f", owner, "--", *batch]
+                argv = [*self.submit, "--submitted", "-v", *options, "--", *batch]
                 ran = yield start(argv, text.fileno(), submit_environment(), self._deadline())
                 if b"Submitted & queued (" not in ran.output:
                     return _deferral(f"submit: {ran.last_line or ran.status}")

@@ -73,7 +73,8 @@ class Terms:
 
     ``from_header``: recipients are also those of the header (-t).
     ``submitted``: the header is complete as it is; only the trace is added.
-    ``notify`` (of all recipients), ``ret`` and ``envid`` are what RFC 3461 has.
+    ``notify`` (of all recipients), ``ret`` and ``envid`` are what RFC 3461 has,
+    ``requiretls`` what RFC 8689 has.
     """
 
     reverse_path: ReversePath
@@ -84,6 +85,7 @@ class Terms:
     notify: str = ""
     ret: str = ""
     envid: str = ""
+    requiretls: bool = False
 
 
 class Submission:
@@ -134,6 +136,7 @@ class Submission:
             origin=f"uid={terms.caller.uid}",
             ret=terms.ret,
             envid=terms.envid,
+            requiretls=terms.requiretls,
             dsn={r.mailbox: (terms.notify, "") for r in self._routed} if terms.notify else None,
         )
 

@@ -46,6 +46,7 @@ Takes one message from standard input and queues it for the recipients.
   -N when     reports wanted: never, or some of success,failure,delay
   -R what     what a report of failure returns: full or hdrs
   -V id       the name under which reports speak of the message
+  --requiretls only over TLS with a checked certificate, or not at all
   --submitted add nothing but a trace field to the header
   --json      print the outcome as one JSON object
   --protocol  many messages over stdin and stdout: see submit(8)
@@ -58,7 +59,7 @@ _SHORT = {
 }  # fmt: skip
 _LONG = {
     "config": VALUE, "help": FLAG, "json": FLAG, "protocol": FLAG,
-    "submitted": FLAG, "verbose": FLAG, "version": FLAG,
+    "requiretls": FLAG, "submitted": FLAG, "verbose": FLAG, "version": FLAG,
 }  # fmt: skip
 
 # The kinds of refusal that sysexits.h knows; any other 5yz is EX_UNAVAILABLE.
@@ -95,6 +96,7 @@ class Request:
     notify: str = ""
     ret: str = ""
     envid: str = ""
+    requiretls: bool = False
 
 
 def main() -> NoReturn:
@@ -168,6 +170,7 @@ def _request(options: Sequence[tuple[str, str]], operands: Sequence[str]) -> Req
         value.get("N", ""),
         value.get("R", ""),
         value.get("V", ""),
+        "requiretls" in value,
     )
     if not operands and not request.from_header:
         raise UsageError("no recipient; try submit --help")
@@ -195,6 +198,7 @@ def one_shot(request: Request, octets: Iterator[bytes]) -> int:
         request.from_header,
         request.submitted,
         *dsn,
+        request.requiretls,
     )
     good, refused = verify_all(door, list(request.recipients))
     submission = None

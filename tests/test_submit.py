@@ -132,10 +132,12 @@ def test_members_that_an_alias_names_in_vain_are_named(call, site: Path) -> None
 
 
 def test_what_is_asked_of_reports_is_kept(call, site: Path) -> None:
-    said = call(["-N", "delay,success", "-R", "full", "-V", "QQ 314", "alice", "x@remote.test"])
+    asked = ["-N", "delay,success", "-R", "full", "-V", "QQ 314", "--requiretls"]
+    said = call([*asked, "alice", "x@remote.test"])
     assert (said.status, said.err) == (0, "")
     for entry, _ in queued(site):
         assert (entry.envelope.ret, entry.envelope.envid) == ("FULL", "QQ 314")
+        assert entry.envelope.requiretls
         assert [r.notify for r in entry.job.recipients] == ["SUCCESS,DELAY"]
 
 
@@ -143,6 +145,7 @@ def test_nothing_is_asked_of_reports_where_no_option_says_so(call, site: Path) -
     call(["alice"])
     entry, _ = one(site)
     assert (entry.envelope.ret, entry.envelope.envid) == ("", "")
+    assert not entry.envelope.requiretls
     assert entry.job.recipients[0].notify == ""
 
 

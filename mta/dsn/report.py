@@ -113,14 +113,17 @@ def _words(text: str) -> list[str]:
     return words
 
 
-def _line(text: str, indent: str = "") -> bytes:
-    """Return ``text`` as one clean line, folded at spaces where it is long."""
+def _line(text: str, indent: str = "", hang: str = " ") -> bytes:
+    """Return ``text`` as one clean line, folded at spaces where it is long.
+
+    What is folded begins with ``indent``, or else with ``hang``.
+    """
     lines: list[str] = []
     for word in _words(text):
         if lines and len(lines[-1]) + len(word) < _FOLD:
             lines[-1] += " " + word
         else:
-            lines.append((indent or " ") + word if lines else indent + word)
+            lines.append((indent or hang) + word if lines else indent + word)
     return "\r\n".join(lines).encode() + b"\r\n"
 
 
@@ -166,7 +169,7 @@ def _human(notice: Notice, groups: tuple[Group, ...]) -> bytes:
         those = [group for group in groups if group.action == action]
         if not those:
             continue
-        out += [b"\r\n", _line(text)]
+        out += [b"\r\n", _line(text, hang="")]
         for group in those:
             alias = f" (by way of <{group.original}>)" if group.original is not None else ""
             out += [b"\r\n", _line(f"<{group.mailbox}>{alias}:"), _line(_said(group), "    ")]

@@ -183,16 +183,17 @@ class Actions:
 
 
 def _asked(task: Task) -> list[str]:
-    """Return the options that hand on what was asked of DSNs (RFC 3461 s5.2.7.1).
+    """Return the options that hand on what the message needs and asked of DSNs.
 
-    Success is reported by us, when the message has been forwarded.
+    RFC 3461 s5.2.7.1.  Success is reported by us, when the message has been forwarded.
     """
     words = [word for word in task.recipient.notify.split(",") if word != "SUCCESS"]
     notify = ["-N", ",".join(words) or "never"] if task.recipient.notify else []
     ret = ["-R", task.dispatch.ret] if task.dispatch.ret else []
     envid = task.dispatch.envid  # foreign: what submit would refuse must not stop the mail
     good = envid.isascii() and envid.isprintable() and 0 < len(envid) <= ENVID_LIMIT
-    return [*notify, *ret, *(["-V", envid] if good else [])]
+    tls = ["--requiretls"] if task.dispatch.requiretls else []  # RFC 8689 s6
+    return [*notify, *ret, *(["-V", envid] if good else []), *tls]
 
 
 def _environment(task: Task, who: Account | None, hostname: str) -> dict[str, str]:

@@ -82,6 +82,13 @@ def test_members_are_written_to_without_the_authors_dsn_parameters(lists: Path) 
     assert submissions(lists) == ["--submitted -v -f owner-staff@lists.test -- ann@x.test "]
 
 
+def test_what_needs_tls_needs_it_for_the_members(lists: Path) -> None:
+    members(lists, "ann@x.test\n")
+    harness(lists).one(BODY, STAFF, requiretls=True)
+    (line,) = submissions(lists)
+    assert line == "--submitted -v --requiretls -f owner-staff@lists.test -- ann@x.test "
+
+
 def test_a_binary_body_is_nothing_for_a_list(lists: Path) -> None:
     members(lists, "ann@x.test\n")
     outcome = harness(lists).one(BODY, STAFF, binary=True)

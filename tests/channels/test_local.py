@@ -256,8 +256,9 @@ class TestForward:
         asked = ["-N", handed_on] if notify else []
         arguments, _ = harness.submitted(home.parent)
         assert arguments[4:] == [*asked, "-R", "HDRS", "-V", "E 1", "--", "bob@x.test"]
-        local.one(BODY, alice, envid="\xfc")
+        local.one(BODY, alice, envid="\xfc", requiretls=True)
         assert "-V" not in harness.submitted(home.parent)[0]
+        assert "--requiretls" in harness.submitted(home.parent)[0]
 
     def test_a_binary_body_is_not_forwarded(
         self, local: harness.Harness, home: Path, mail: Path
