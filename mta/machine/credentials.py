@@ -23,7 +23,7 @@ import stat
 import time
 from collections.abc import Callable
 
-from mta.machine.net import numeric, parse_endpoint
+from mta.machine.net import UNIX, numeric, parse_endpoint
 
 __all__ = ["Credentials"]
 
@@ -61,7 +61,8 @@ class Credentials:
             self._looked = now
             self._look()
         pairs = self._pairs or {}
-        host = numeric(host) or host.lower()
+        if not host.startswith(UNIX):
+            host = numeric(host) or host.lower()
         return pairs.get((host, port)) or pairs.get((host, 0))
 
     def _look(self) -> None:

@@ -11,10 +11,9 @@ from __future__ import annotations
 from mta.machine.net import Endpoint, parse_endpoint
 from mta.values import frozen
 
-__all__ = ["LEVELS", "UNIX", "NextHop", "Relay", "parse_next_hop", "parse_place", "parse_relay"]
+__all__ = ["LEVELS", "NextHop", "Relay", "parse_next_hop", "parse_relay"]
 
 LEVELS = ("off", "may", "require", "verify", "dane-only")
-UNIX = "unix:"  # an Endpoint's host may be "unix:/path"; its port is 0 then
 WEIGHT_MAX = 1000
 
 
@@ -34,24 +33,15 @@ class NextHop:
     level: str
 
 
-def parse_place(text: str, port: int) -> Endpoint:
-    """Return ``text`` as an Endpoint, as parse_endpoint does, or the path of a socket."""
-    if not text.startswith(UNIX):
-        return parse_endpoint(text, port)
-    if not text.startswith(UNIX + "/") or not text.isprintable() or " " in text:
-        raise ValueError(f"{text!r} is not unix: and an absolute path without blanks")
-    return Endpoint(text, 0)
-
-
 def parse_relay(text: str, port: int) -> Relay:
     """Read one value of the option ``relay``; ValueError with the reason."""
     place, found, weight = text.partition(" weight=")
     if not found:
-        return Relay(parse_place(place, port))
+        return Relay(parse_endpoint(place, port))
     number = int(weight) if weight.isascii() and weight.isdigit() and len(weight) < 5 else 0
     if not 0 < number <= WEIGHT_MAX:
         raise ValueError(f"{text!r}: the weight is not a number from 1 to {WEIGHT_MAX}")
-    return Relay(parse_place(place.rstrip(" "), port), number)
+    return Relay(parse_endpoint(place.rstrip(" "), port), number)
 
 
 def parse_next_hop(text: str, port: int) -> NextHop:
@@ -66,5 +56,5 @@ def parse_next_hop(text: str, port: int) -> NextHop:
         elif endpoint is not None or level:
             raise ValueError(f"{text!r} is not a next hop, as host:25 tls=verify")
         elif word:
-            endpoint = parse_place(word, port)
+            endpoint = parse_endpoint(word, port)
     return NextHop(endpoint, level)
