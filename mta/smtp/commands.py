@@ -275,9 +275,9 @@ def _parameters(
 
 
 def decode(line: bytes) -> str | Reply:
-    """Return a command line as text, without white space at its end (RFC 5321 s4.1.1)."""
+    """Return a command line as text; it holds UTF-8 and no control characters."""
     try:
-        text = line.rstrip(b" \t").decode()
+        text = line.decode()
     except UnicodeDecodeError:
         return _BAD_UTF8
     if not text.isprintable() and _CONTROL.search(text):

@@ -65,7 +65,7 @@ from mta.smtp.server_events import (
     StartTls,
 )
 from mta.smtp.server_replies import FIXED, GO_AHEAD, Terms, challenge, wire
-from mta.smtp.server_session import Session
+from mta.smtp.server_session import JUNK_MAX, Session
 from mta.smtp.server_states import (
     AUTH,
     CHUNK,
@@ -292,29 +292,34 @@ class Server:
             return _STARVED
         session = self._session
         session.commands += 1
+        junk = session.junk
         if self._overlong:
             self._overlong = False
             said: Said = FIXED["too long"]
         else:
             said = self._act(line)
+        event = None
         if isinstance(said, bytes):
             session.say_octets(said)
-            return None
-        if isinstance(said, Reply):
+        elif isinstance(said, Reply):
             session.say(said)
-            return None
-        return said
+        else:
+            event = said
+        if JUNK_MAX < session.junk != junk:
+            session.count_error()
+        return event
 
     def _act(self, line: bytes) -> Said:
         """Find out whether the command may come now, and do it."""
         session = self._session
+        line = line.rstrip(b" \t")  # RFC 5321 s4.1.1 tolerates white space at the end
         text = commands.decode(line)
         if isinstance(text, Reply):
             return text
         verb, _, rest = line.partition(b" ")
         verb = verb.upper()
         act = ACTS.get(verb)
-        if act is None or (verb in ALONE and rest.strip()):
+        if act is None or (verb in ALONE and rest):
             return self._senseless(verb)
         if verb in _WAITING and self._at < len(self._buffer):
             return self._early(_WAITING[verb])
@@ -323,7 +328,7 @@ class Server:
             if met is not None:
                 return met
         if verb in JUNK:
-            session.count_junk()
+            session.junk += 1
         return act(session, text)
 
     def _senseless(self, verb: bytes) -> Said:

@@ -15,9 +15,9 @@ from mta.smtp.server_replies import FIXED, Terms, greeting, wire
 from mta.smtp.server_states import CLOSED, CONNECTED, READY, START, State
 from mta.types import Reply
 
-__all__ = ["Session"]
+__all__ = ["JUNK_MAX", "Session"]
 
-_JUNK_MAX = 100  # NOOPs and the like between two messages; more are errors
+JUNK_MAX = 100  # NOOPs and the like between two messages; more are errors
 
 
 class Session:
@@ -96,12 +96,6 @@ class Session:
         if 0 < self.terms.errors <= self.errors and not self.ended:
             self.out.append(FIXED["errors"])
             self.end("errors")
-
-    def count_junk(self) -> None:
-        """Count a command that brings no message forward."""
-        self.junk += 1
-        if self.junk > _JUNK_MAX:
-            self.count_error()
 
     def end(self, reason: str) -> None:
         """Be over for ``reason``; the first reason stands."""
