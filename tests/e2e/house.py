@@ -154,6 +154,11 @@ class House:
                     found.append(event)
         return found
 
+    def attempts(self, ident: str, state: str) -> list[dict[str, Any]]:
+        """Return the attempts at a message that the log has, with what became of it."""
+        tried = self.events("attempt")
+        return [event for event in tried if event["id"] == ident and event["state"] == state]
+
     def jobs(self) -> list[Path]:
         """Return the files of the jobs that wait."""
         return [path for path in (self.root / "spool").glob("q.*/*/*") if path.is_file()]

@@ -46,7 +46,7 @@ class Outward:
     def __init__(self, new_house: Callable[..., House], *rows: str) -> None:
         names = [re.match(r"\{name: ([\w-]+)", row)[1] for row in rows]  # type: ignore[index]
         daemons = [f"deliver -b -c{','.join([*names, 'local'])}"]
-        self.house = new_house([*rows, LOCAL], daemons)
+        self.house = new_house([LOCAL, *rows], daemons)
         self.house.start("mta", "up")
 
     def send(self, mark: str, *to: str, body: bytes = BODY) -> str:
@@ -64,7 +64,7 @@ class Outward:
         return self.until("failed", ident)
 
     def until(self, kind: str, ident: str) -> dict[str, Any]:
-        return wait(lambda: [e for e in self.house.events(kind) if e["id"] == ident])[0]
+        return wait(lambda: self.house.attempts(ident, kind))[0]  # type: ignore[no-any-return]
 
     def report(self, *words: str) -> bytes:
         """Wait for a DSN to alice with ``words`` in it."""
@@ -109,7 +109,7 @@ def test_some_recipients_are_refused_and_some_deferred(new_house, postfix, mark:
     ident = outward.send(mark, *[f"{user}@postfix.test" for user in users])
     assert len(arrived(postfix, mark, 2)) == 2
     outward.report("5.1.1", "unknown@postfix.test")
-    assert outward.deferred(ident)["recipient"] == "later@postfix.test"
+    assert outward.deferred(ident)["to"] == "later@postfix.test"
     assert not outward.house.gone([ident])
     assert len(outward.house.jobs()) == 1
 
@@ -118,7 +118,7 @@ def test_a_list_of_recipients_in_one_transaction(new_house, postfix, mark: str) 
     outward = Outward(new_house, channel("out", "postfix.test", f"127.0.0.1:{postfix.port}"))
     outward.gone(outward.send(mark, *[f"u{n}@postfix.test" for n in range(90)]))
     assert len(arrived(postfix, mark, 90)) == 90
-    assert re.search(r"disconnect from .* mail=1 rcpt=90 ", postfix.log())
+    assert "nrcpt=90 (queue active)" in postfix.log()
 
 
 @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ def test_a_certificate_of_somebody_else_keeps_the_mail(new_house, postfix, mark:
     row = channel("out", "postfix.test", f"127.0.0.1:{postfix.port}", more)
     outward = Outward(_with_file(new_house, "ca.pem", make_ca("Another").pem()), row)
     event = outward.deferred(outward.send(mark, "x@postfix.test"))
-    assert "4.7." in event["status"] + event["reply"], event
-    assert "certificate" in event["reply"], event
+    assert "4.7." in event["status"], event
+    assert "certificate" in event["text"], event
     assert not [text for text in postfix.inbox() if mark.encode() in text]
 
 
@@ -164,7 +164,7 @@ def test_without_starttls_required_encryption_keeps_the_mail(new_house, mark: st
     try:
         outward = Outward(new_house, row)
         event = outward.deferred(outward.send(mark, "x@plain.test"))
-        assert "4.7." in event["status"] + event["reply"], event
+        assert "4.7." in event["status"], event
         assert not server.got()
         assert not [c for s in server.sessions for c in s.commands if c.startswith("MAIL")]
     finally:
@@ -191,7 +191,7 @@ def test_a_message_beyond_their_size_fails_before_it_is_sent(new_house, postfix,
     outward = Outward(new_house, channel("out", "postfix.test", f"127.0.0.1:{postfix.port}"))
     big = (b"x" * 75 + b"\n") * 20_000
     event = outward.failed(outward.send(mark, "x@postfix.test", body=big))
-    assert "5.3.4" in event["status"] + event["reply"], event
+    assert "5.3.4" in event["status"], event
     outward.report("x@postfix.test", "5.3.4")
 
 
@@ -205,7 +205,7 @@ def test_an_address_beyond_ascii(new_house, postfix, opensmtpd, mark: str) -> No
     outward.gone(outward.send(mark, "j\u00f6rg@postfix.test"))
     assert "Delivered-To: j\u00f6rg@postfix.test".encode() in arrived(postfix, mark)[0]
     event = outward.failed(outward.send(mark, "j\u00f6rg@opensmtpd.test"))
-    assert "5.6.7" in event["status"] + event["reply"], event
+    assert "5.6.7" in event["status"], event
     outward.report("5.6.7")
 
 

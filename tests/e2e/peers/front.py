@@ -29,7 +29,7 @@ BIG = "limits: {recipients: 20000}\n"
 class Front:
     """A house that runs smtpd and the local channel; ``ports`` by service, and "proxy".
 
-    ``channels`` and ``daemons`` come before the local ones.
+    ``channels`` and ``daemons`` come after the local one.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Front:
         rows.append('  - {address: "unix:lmtp.socket", service: lmtp}')
         more = MORE.format(listen="\n".join(rows), auth=auth, relay_from=relay_from)
         own = ["smtpd", *daemons, "deliver -b -clocal"]
-        self.house = new_house([*channels, LOCAL], own, more=more)
+        self.house = new_house([LOCAL, *channels], own, more=more)
         self.root: Path = self.house.root
         config = self.house.config
         config.write_text(config.read_text().replace(BIG, f"limits: {{{limits}}}\n"))
