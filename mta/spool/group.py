@@ -5,8 +5,9 @@ covers all of them: the more sessions, the fewer syncs a message.
 
 Invariants, each a property in tests/spool/test_group.py
     G1   commit() returns only after a sync that began after its record was appended.
-    G2   When a sync fails, everyone whose record it would have covered, or who
-         appended to the same segment meanwhile, gets SpoolError (S10).
+    G2   When a sync or an append fails, everyone whose record is not synced yet
+         gets SpoolError (S10).
+    G3   No segment is closed or cut while a sync of it is under way.
 """
 
 from __future__ import annotations
@@ -57,17 +58,23 @@ class GroupWriter:
         A caller that is cancelled while it waits has a message that may be
         accepted: it must answer nobody, as after a lost connection.
         """
-        self._writer.append(
-            draft,
-            jobs,
-            reverse_path,
-            smtputf8=smtputf8,
-            origin=origin,
-            ret=ret,
-            envid=envid,
-            requiretls=requiretls,
-            binary=binary,
-        )
+        try:
+            self._writer.append(
+                draft,
+                jobs,
+                reverse_path,
+                smtputf8=smtputf8,
+                origin=origin,
+                ret=ret,
+                envid=envid,
+                requiretls=requiretls,
+                binary=binary,
+            )
+        except SpoolError as error:
+            # The segment was cut back, and with it all that waits for the next sync.
+            failed, self._waiting = self._waiting, []
+            _refuse(failed, SpoolError(str(error)))
+            raise
         future = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         if self._syncing is None:
@@ -78,22 +85,27 @@ class GroupWriter:
     async def _sync(self) -> None:
         """Sync until nobody waits."""
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            waiting, self._waiting = self._waiting, []
-            batch = self._writer.take()
-            try:
-                synced = await loop.run_in_executor(None, self._writer.sync_batch, batch)
-            except OSError as error:
-                self._writer.fail(batch)
-                failed, self._waiting = waiting + self._waiting, []
-                refusal = SpoolError(f"cannot sync the journal: {error.strerror}")
-                for future in failed:
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                batch = self._writer.take()
+                try:
+                    synced = await loop.run_in_executor(None, self._writer.sync_batch, batch)
+                except OSError as error:
+                    self._writer.fail(batch)
+                    failed, self._waiting = waiting + self._waiting, []
+                    _refuse(failed, SpoolError(f"cannot sync the journal: {error.strerror}"))
+                    continue
+                self._writer.settle(batch)
+                self._on_synced(synced)
+                for future in waiting:
                     if not future.done():
-                        future.set_exception(refusal)
-                continue
-            self._writer.settle(batch)
-            self._on_synced(synced)
-            for future in waiting:
-                if not future.done():
-                    future.set_result(None)
-        self._syncing = None
+                        future.set_result(None)
+        finally:
+            self._syncing = None
+
+
+def _refuse(waiting: list[asyncio.Future[None]], error: SpoolError) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_exception(error)

@@ -198,6 +198,8 @@ class Writer:
         self._clock = clock
         self._segment: _Segment | None = None
         self._dirty: Batch = []
+        self._under_way: set[_Segment] = set()  # of batches that are being synced
+        self._broken: set[_Segment] = set()  # of those, what is to be cut when that is over
 
     def begin(self) -> Draft:
         """Begin a message."""
@@ -304,6 +306,7 @@ class Writer:
     def take(self) -> Batch:
         """Return what was appended and not synced yet; the caller syncs it."""
         batch, self._dirty = self._dirty, []
+        self._under_way.update([segment for segment, _ in batch])
         return batch
 
     @staticmethod
@@ -316,21 +319,33 @@ class Writer:
 
     def settle(self, batch: Batch) -> None:
         """Note that sync_batch() has returned."""
-        self._end_unused([segment for segment, _ in batch])
+        segments = {segment for segment, _ in batch}
+        self._under_way -= segments
+        for segment in segments & self._broken:
+            segment.cut()
+        unbroken = [segment for segment, _ in batch if segment not in self._broken]
+        self._broken -= segments
+        self._end_unused(unbroken)
 
     def _end_unused(self, segments: Sequence[_Segment]) -> None:
         """End those segments that nothing more is appended to and nothing is unsynced in."""
-        waiting = {segment for segment, _ in self._dirty}
+        waiting = {segment for segment, _ in self._dirty} | self._under_way
         for segment in dict.fromkeys(segments):
             if segment is not self._segment and segment not in waiting:
                 segment.end()
 
     def fail(self, batch: Batch) -> None:
-        """Close every segment that holds unsynced octets: the kernel may have dropped them."""
-        segments = {segment for segment, _ in [*batch, *self._dirty]}
+        """Close every segment that holds unsynced octets: the kernel may have dropped them.
+
+        One that is being synced in another thread is cut when that is over: what
+        that sync has made durable is promised.
+        """
+        segments = {segment for segment, _ in [*batch, *self._dirty]} | self._broken
         if self._segment is not None:
             segments.add(self._segment)
-        for segment in segments:
+        self._under_way -= {segment for segment, _ in batch}
+        self._broken = segments & self._under_way
+        for segment in segments - self._broken:
             segment.cut()
         self._segment, self._dirty = None, []
 

@@ -1,6 +1,8 @@
 """G1, G2: many commits share a sync, and its failure."""
 
 import asyncio
+import errno
+import threading
 
 from mta.errors import SpoolError
 from mta.spool.group import GroupWriter
@@ -71,4 +73,71 @@ def test_g2_a_failed_sync_fails_everyone_it_covered():
 
     results = asyncio.run(run())
     assert all(isinstance(r, SpoolError) for r in results)
+    assert asyncio.run(commit(writer)), "the next commit begins a new segment"
+
+
+class Gated(Process):
+    """Each sync of a file says that it has begun, and waits until it may go on."""
+
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(disk)
+        self.begun, self.gate = threading.Event(), threading.Event()
+        self.full = False
+
+    def sync(self, fd: int) -> None:
+        self.begun.set()
+        assert self.gate.wait(10)
+        super().sync(fd)
+
+    def write(self, fd: int, data: bytes) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().write(fd, data)
+
+
+async def begun(process: Gated) -> None:
+    await asyncio.get_running_loop().run_in_executor(None, process.begun.wait, 10)
+
+
+def test_g3_a_segment_that_is_being_synced_is_not_closed_when_the_next_one_begins():
+    process = Gated(Disk())
+    process.mkdir("journal")
+    now = [1000.0]
+    writer = GroupWriter(Writer(process, lambda: now[0]), lambda _: None)
+
+    async def run() -> list[str]:
+        first = asyncio.create_task(commit(writer))
+        await begun(process)
+        now[0] += 3600.0
+        second = asyncio.create_task(commit(writer))
+        await asyncio.sleep(0)
+        process.gate.set()
+        return await asyncio.gather(first, second)
+
+    assert len(set(asyncio.run(run()))) == 2
+    assert len([p for p in process.disk.paths() if p.startswith("journal/")]) == 2
+    assert len(process.files) == 1, "the old segment is given away"
+
+
+def test_g2_g3_what_waits_for_a_sync_is_refused_when_an_append_fails_and_what_is_synced_stays():
+    process = Gated(Disk())
+    writer, _ = group(process)
+
+    async def run() -> list:
+        first = asyncio.create_task(commit(writer))
+        await begun(process)
+        second = asyncio.create_task(commit(writer))
+        await asyncio.sleep(0)
+        process.full = True
+        third = asyncio.create_task(commit(writer))
+        await asyncio.sleep(0)
+        process.full = False
+        process.gate.set()
+        return await asyncio.gather(first, second, third, return_exceptions=True)
+
+    first, second, third = asyncio.run(run())
+    assert isinstance(second, SpoolError)
+    assert isinstance(third, SpoolError)
+    (file,) = [d for p, d in process.disk.paths().items() if p.startswith("journal/")]
+    assert first.encode() in file
     assert asyncio.run(commit(writer)), "the next commit begins a new segment"
