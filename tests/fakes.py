@@ -13,6 +13,7 @@ A dialogue is one connection, told line by line:
     S! close                             the server closes; "silence": the client's time passes;
                                          "tls": a TLS handshake, and on goes the dialogue
     C: a line that the client must send; "(message)": the default body and the dot
+    C~ octets of it without CRLF
     = CODE STATUS SCOPE part of text     a recipient's outcome, in order
 
 In S, B and C lines \\xHH, \\r and \\n are escapes.
@@ -142,6 +143,8 @@ def read_dialogue(path: Path) -> Dialogue:
             steps.append(Step("send", _server_octets(kind[1], text)))
         elif kind == "C:":
             steps.append(Step("expect", _client_octets(text)))
+        elif kind == "C~":
+            steps.append(Step("expect", _octets(text)))
         elif kind == "= ":
             words = [*line[2:].split(" ", 3), ""]
             outcomes.append(Expected(int(words[0]), words[1], words[2], words[3]))

@@ -21,11 +21,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from mta.errors import ConfigError
-from mta.machine.net import UNIX, Endpoint, attempt, reason
+from mta.machine.net import UNIX, attempt, reason
 from mta.machine.places import (
     DANE,
     ENCRYPTED,
@@ -41,12 +39,11 @@ from mta.machine.places import (
     TlsPolicy,
     TlsResult,
 )
-from mta.machine.resolve import Addresses
 from mta.machine.smtp_session import BLOCK, Connection, Owner, Parcel
 from mta.machine.tls import Tls, TlsError, name_matches
 from mta.smtp import sasl
 from mta.smtp.client_events import Greeted
-from mta.smtp.states import BANNER, CONNECT, GREETED, READY
+from mta.smtp.states import CONNECT, GREETED, READY
 from mta.types import HOST, Outcome, Reply
 
 __all__ = [
@@ -63,20 +60,13 @@ __all__ = [
     "connect",
 ]
 
-ADDRESSES_MAX = 20
-OPENING_SHARE = 1.2
-
 # OpenSSL's X509_V_ERR_… → RFC 8460 s4.3.2; whatever else is wrong with a chain: not trusted.
 _EXPIRED = (9, 10)
 _HOSTNAME_MISMATCH = 62
 
 
-async def connect(
-    owner: Owner, terms: ClientTerms, place: Place, *old: Any
-) -> Connection | Failure:
+async def connect(owner: Owner, terms: ClientTerms, place: Place) -> Connection | Failure:
     """Connect to ``place`` and go on until READY; one attempt, on one socket."""
-    if isinstance(terms, str):
-        return await connect_any(owner, terms, place, *old)  # type: ignore[arg-type]
     connection = Connection(owner, terms.hostname, place.relay, lmtp=terms.lmtp)
     source = terms.contexts.source(terms.sources, place)
     try:
@@ -125,7 +115,10 @@ class _Opening:
         return None if self._connection.client.state == GREETED else self._lost()
 
     def _lost(self) -> Failure:
-        return _failure(self._place, "4.4.2", "connection lost after EHLO", self._connection.tls)
+        connection, place = self._connection, self._place
+        if connection.ended is not None:
+            return Failure(connection.ended, place.relay, connection.tls)
+        return _failure(place, "4.4.2", "connection lost after EHLO", connection.tls)
 
     async def _secure(self) -> Failure | None:
         """Bring the session under TLS, as far as the policy asks."""
@@ -242,33 +235,3 @@ def _result_of(verify: int) -> str:
     if verify == _HOSTNAME_MISMATCH:
         return "certificate-host-mismatch"
     return "certificate-expired" if verify in _EXPIRED else "certificate-not-trusted"
-
-
-async def connect_any(
-    owner: Owner,
-    hostname: str,
-    endpoints: Sequence[Endpoint],
-    addresses: Callable[[str], Awaitable[Addresses]],
-) -> Connection | Failure:
-    """Try the endpoints and their addresses in order, until one is READY.
-
-    At most ADDRESSES_MAX are tried, and no further one when OPENING_SHARE of
-    the greeting's time limit is over: a few silent ones must not add up.
-    """
-    until = owner.loop.time() + OPENING_SHARE * owner.limit(BANNER)
-    failure = Failure(Outcome(Reply(421, "4.4.4", "no address to connect to"), HOST), "")
-    tried = 0
-    for endpoint in endpoints:
-        found = await addresses(endpoint.host)
-        if found.trouble is not None:
-            failure = Failure(found.trouble, "")
-        for address in found.addresses:
-            if tried and (tried >= ADDRESSES_MAX or owner.loop.time() > until):
-                return failure
-            tried += 1
-            place = Place(endpoint.host, address, endpoint.port, TlsPolicy(OFF))
-            found_here = await connect(owner, ClientTerms(hostname), place)
-            if isinstance(found_here, Connection):
-                return found_here
-            failure = found_here
-    return failure

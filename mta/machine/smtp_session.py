@@ -76,6 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         self.client = Client(hostname, lmtp=lmtp)
         self.relay = relay
         self.tls: TlsResult | None = None  # None: TLS was not asked for
+        self.ended: Outcome | None = None  # why the session is CLOSED, unless we ended it
         self.deadline = 0.0
         self.born = 0.0
         self.served = 0  # messages that the server had an answer for
@@ -328,6 +329,7 @@ class Connection(asyncio.BufferedProtocol):
         self._owner.settled(self, outcomes)
 
     def _closed(self, outcome: Outcome | None) -> None:
+        self.ended = outcome
         if self._transport is not None:
             if self._encrypted and self._tls is not None and not self._transport.is_closing():
                 self._tls.close()

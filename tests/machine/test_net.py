@@ -24,6 +24,7 @@ from mta.machine.net import Endpoint, numeric, parse_endpoint, reason
         ("[IPv6:2001:db8::1]:26", Endpoint("2001:db8::1", 26)),
         ("3com.example", Endpoint("3com.example", 25)),
         ("localhost:65535", Endpoint("localhost", 65535)),
+        ("unix:/run/Dovecot/lmtp", Endpoint("unix:/run/Dovecot/lmtp", 0)),
     ],
 )
 def test_endpoint(text: str, endpoint: Endpoint) -> None:
@@ -40,6 +41,13 @@ def test_endpoint(text: str, endpoint: Endpoint) -> None:
 def test_no_endpoint(text: str) -> None:
     with pytest.raises(ValueError, match=r"port is not|is not host"):
         parse_endpoint(text, 25)
+
+
+@pytest.mark.parametrize("path", ["", "run/x", "/a b", "/a\n", "/" + "x" * 107])
+def test_no_socket_of_the_file_system(path: str) -> None:
+    with pytest.raises(ValueError, match=r"unix:|octets"):
+        parse_endpoint("unix:" + path, 25)
+    assert parse_endpoint("unix:/" + "x" * 106, 25).port == 0
 
 
 @given(st.text(max_size=30))
@@ -62,6 +70,7 @@ def test_addresses_are_numeric_and_names_are_not(address: object) -> None:
 
 def test_relay_is_the_word_of_the_log() -> None:
     assert Endpoint("mx.example.test", 25).relay("192.0.2.1") == "mx.example.test[192.0.2.1]:25"
+    assert Endpoint("unix:/run/lmtp", 0).relay("unix:/run/lmtp") == "localhost[/run/lmtp]"
 
 
 def test_reasons_are_words() -> None:

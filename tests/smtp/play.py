@@ -48,6 +48,7 @@ class Driver:
     def secured(self) -> None:
         """The TLS handshake is done."""
         assert self._handshake
+        self._handshake = False
         try:
             self.client.secured(verified=self._level == "verify")
         except RemoteProtocolError as error:
@@ -76,7 +77,7 @@ class Driver:
         if isinstance(last, Greeted):
             self._greeted(last)
             return True
-        self._handshake = isinstance(last, TlsGo)
+        self._handshake = self._handshake or isinstance(last, TlsGo)
         if isinstance(last, GoAhead):
             stuffer = Raw() if last.raw else Stuffer()
             self.out += stuffer.feed(self._body) + stuffer.end()
@@ -98,7 +99,7 @@ class Driver:
         """Go on as the dialogue's options say; give up what is refused, but TLS that may be."""
         offered, refusal = greeted.extensions, greeted.refusal
         if self._level and self._level != "may" and (refusal or not offered.starttls):
-            refusal = refusal or Outcome(Reply(421, "4.7.10", "no STARTTLS"), HOST)
+            refusal = Outcome(Reply(421, "4.7.10", "no STARTTLS"), HOST)
             self._closed(Closed(refusal))
             self.client.quit()
         elif self._level and offered.starttls and not refusal:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mta.errors import LocalProtocolError
-from mta.smtp.data import Stuffer, unstuff
+from mta.smtp.data import Raw, Stuffer, unstuff, whole
 
 LINE = st.sampled_from([b"", b".", b"..", b".x", b"x", b"x.", b"a.b", b"\0", b"\xff\xfe"])
 BODY = st.tuples(st.lists(LINE), st.sampled_from([b"", b"x", b".", b".."])).map(
@@ -79,3 +79,26 @@ def test_b3_smuggling_line_ends_go_nowhere(bait: bytes) -> None:
 def test_unstuff_refuses_what_is_not_one_message(wire: bytes) -> None:
     with pytest.raises(ValueError, match="not one message"):
         unstuff(wire)
+
+
+@given(BODY)
+def test_b4_whole_is_what_comes_out_of_data(body: bytes) -> None:
+    assert whole(body) == unstuff(stuff([body]))
+
+
+@given(st.lists(st.sampled_from([b"\r", b"\n", b".", b"x", b"\r\n"]), max_size=12))
+def test_b4_whole_refuses_what_the_stuffer_refuses(parts: list[bytes]) -> None:
+    body = b"".join(parts)
+    try:
+        stuffed = stuff([body])
+    except LocalProtocolError:
+        with pytest.raises(LocalProtocolError):
+            whole(body)
+    else:
+        assert whole(body) == unstuff(stuffed)
+
+
+@given(st.binary(), CUTS)
+def test_a_binary_body_is_not_touched(body: bytes, cuts: list[int]) -> None:
+    raw = Raw()
+    assert b"".join([raw.feed(piece) for piece in cut(body, cuts)]) + raw.end() == body

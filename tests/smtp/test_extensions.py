@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,22 +12,38 @@ from mta.smtp.extensions import (
     Transaction,
     mail_parameters,
     parse,
+    rcpt_parameters,
     unmet,
+    xtext,
 )
 from mta.smtp.grammar import WireReply
 from mta.types import NULL_PATH, Mailbox
 
 ASCII, WIDE = Mailbox("a", "example.net"), Mailbox("jürgen", "example.net")
 EXTENSIONS = st.builds(
-    Extensions, st.booleans(), st.booleans(), st.booleans(), st.sampled_from([None, 0, 10, 10**9])
+    Extensions,
+    pipelining=st.booleans(),
+    eight_bit=st.booleans(),
+    smtputf8=st.booleans(),
+    size=st.sampled_from([None, 0, 10, 10**9]),
+    chunking=st.booleans(),
+    binary=st.booleans(),
+    dsn=st.booleans(),
+    requiretls=st.booleans(),
 )
+WISHES = [("", ""), ("NEVER", ""), ("SUCCESS,DELAY", "rfc822;a@b"), ("", "utf-8;ü@b"), ("", "x")]
 TRANSACTIONS = st.builds(
     Transaction,
     st.sampled_from([NULL_PATH, ASCII, WIDE]),
-    st.sampled_from([(ASCII,), (ASCII, WIDE), (WIDE,)]),
+    st.sampled_from([(ASCII,), (WIDE,)]),
     st.sampled_from([0, 1, 11, 10**6]),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["", "FULL", "HDRS"]),
+    st.sampled_from(["", "id", "a b+=", "ü", "x" * 200]),
+    st.sampled_from([(), *[(wish,) for wish in WISHES]]),
 )
 
 
@@ -38,15 +57,79 @@ def test_e1_any_lines_parse(lines: tuple[bytes, ...]) -> None:
     assert offered.size is None or offered.size >= 0
 
 
-@given(EXTENSIONS, TRANSACTIONS)
-def test_e2_only_what_was_offered(offered: Extensions, transaction: Transaction) -> None:
-    words = [word.partition("=")[0] for word in mail_parameters(offered, transaction).split()]
-    assert "BODY" not in words or offered.eight_bit
-    assert "SMTPUTF8" not in words or offered.smtputf8
-    assert "SIZE" not in words or offered.size is not None
-    if unmet(offered, transaction) is None:
-        assert ("BODY" in words) == transaction.eight_bit
+@given(EXTENSIONS, TRANSACTIONS, st.booleans())
+def test_e2_only_what_was_offered(
+    offered: Extensions, transaction: Transaction, verified: bool
+) -> None:
+    line = mail_parameters(offered, transaction) + rcpt_parameters(offered, transaction, 0)
+    assert line.isascii()
+    needs = {
+        "SIZE": offered.size is not None,
+        "BODY=8BITMIME": offered.eight_bit,
+        "BODY=BINARYMIME": offered.binary,
+        "SMTPUTF8": offered.smtputf8,
+        "REQUIRETLS": offered.requiretls,
+        **dict.fromkeys(("RET", "ENVID", "NOTIFY", "ORCPT"), offered.dsn),
+    }
+    words = line.split(" ")[1:]
+    named = [word if word in needs else word.partition("=")[0] for word in words]
+    assert all(needs[name] for name in named)
+    assert len(set(named)) == len(named)
+    if unmet(offered, transaction, verified) is None:
+        assert ("BODY=BINARYMIME" in words) == transaction.binary
+        assert ("BODY=8BITMIME" in words) == (transaction.eight_bit and not transaction.binary)
         assert offered.smtputf8 or not transaction.smtputf8
+        assert ("REQUIRETLS" in words) == transaction.requiretls
+        assert verified or not transaction.requiretls
+
+
+def from_xtext(text: str) -> str:
+    octets = re.sub(rb"\+([0-9A-F]{2})", lambda c: bytes.fromhex(c[1].decode()), text.encode())
+    return octets.decode()
+
+
+def from_unicode_xtext(text: str) -> str:
+    return re.sub(r"\\x\{([0-9A-F]+)\}", lambda c: chr(int(c[1], 16)), text)
+
+
+@given(st.text())
+def test_e3_xtext_reads_back(text: str) -> None:
+    for form, back in ((xtext(text), from_xtext), (xtext(text, True), from_unicode_xtext)):
+        assert form.isascii()
+        assert all("!" <= c <= "~" for c in form)
+        assert "=" not in form
+        assert back(form) == text
+
+
+@pytest.mark.parametrize(
+    ("original", "words"),
+    [
+        ("rfc822;bob+x@example.net", " ORCPT=rfc822;bob+2Bx@example.net"),
+        ("rfc822;jürgen@example.net", " ORCPT=utf-8;j\\x{FC}rgen@example.net"),
+        ("utf-8;a+b\\@example.net", " ORCPT=utf-8;a\\x{2B}b\\x{5C}@example.net"),
+        ("rfc822;" + "a" * 600, ""),
+        ("rfc822;", ""),
+        ("no-semicolon", ""),
+    ],
+)
+def test_original_recipients(original: str, words: str) -> None:
+    wish = Transaction(ASCII, (ASCII,), dsn=(("", original),))
+    assert rcpt_parameters(offer(b"DSN"), wish, 0) == words
+    assert rcpt_parameters(NO_EXTENSIONS, wish, 0) == ""
+
+
+def test_limits_and_mechanisms() -> None:
+    offered = offer(b"LIMITS mailmax=20 RCPTMAX=100 RCPTDOMAINMAX=1 X=2", b"AUTH plain LOGIN")
+    limits = (offered.mail_max, offered.rcpt_max, offered.rcpt_domain_max)
+    assert limits == (20, 100, 1)
+    assert offered.auth == ("PLAIN", "LOGIN")
+    for odd in (b"LIMITS", b"LIMITS RCPTMAX", b"LIMITS RCPTMAX=0", b"LIMITS RCPTMAX=9999999"):
+        assert offer(odd).rcpt_max == 0
+
+
+def test_binary_needs_chunking() -> None:
+    assert not offer(b"BINARYMIME").binary
+    assert offer(b"BINARYMIME", b"CHUNKING").binary
 
 
 def test_the_greeting_is_no_keyword() -> None:
