@@ -87,8 +87,8 @@ __all__ = ["AuthAnswer", "AuthBegin", "Chunk", "Closed", "DataBegin", "DataEnd",
 __all__ += ["GO_AHEAD", "MailFrom", "MailParameters", "RcptParameters", "RcptTo", "Reset"]
 __all__ += ["Server", "StartTls", "Terms", "Xclient"]
 
-# A verb that nothing may follow before its answer → what is said if it does.
-_WAITING = {b"DATA": "early", b"STARTTLS": "early tls"}
+# A verb, or the event it is, that nothing may follow before its answer → what is said if it does.
+_WAITING = {b"DATA": "early", "data": "early", b"STARTTLS": "early tls", "tls": "early tls"}
 _RESET = Reset()
 
 
@@ -234,8 +234,8 @@ class Server:
             self.refuse(reply)
             return
         due, session.due = session.due, ""
-        if due == "data" and self._buffer[self._at :] and reply.code < 400:
-            self._early("early")
+        if due in _WAITING and reply.code < 400 and self._at < len(self._buffer):
+            self._early(_WAITING[due])
             return
         ANSWERS[due](session, reply)
 

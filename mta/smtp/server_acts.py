@@ -143,20 +143,21 @@ def _bdat(session: Session, text: str) -> Said:
     size, last = said
     limit = session.terms.message_size
     met = SEQUENCE[session.state, b"BDAT"]
-    if (limit and size > limit + _CONSUMED_MAX) or size >= 1 << 63:
+    bounded = limit > 0 or met is not None
+    if size >= 1 << 63 or (bounded and size > limit + _CONSUMED_MAX):
         session.say_fixed("size")
         session.end("protocol")
         return None
-    first = session.state == RCPT
     session.left, session.last, session.after, session.state = size, last, session.state, CHUNK
     if met is not None:
         session.refusal = wire(met)
     elif limit and session.total + size > limit:
         session.refusal = FIXED["size"]
-    elif first:
-        session.due = "bdat"
-        return _DATA_BEGIN
-    session.total += size
+    else:
+        session.total += size
+        if session.after == RCPT:
+            session.due = "bdat"
+            return _DATA_BEGIN
     return None
 
 

@@ -19,9 +19,10 @@ from mta.smtp.server import (
     RcptTo,
     Reset,
     Server,
+    StartTls,
     Terms,
 )
-from mta.smtp.server_replies import GO_AHEAD
+from mta.smtp.server_replies import GO_AHEAD, START_TLS
 from mta.types import NULL_PATH, Mailbox, Reply
 from tests.smtp.listen import OK, TERMS, Host, Verdict, greeted
 
@@ -369,6 +370,23 @@ def test_octets_behind_starttls_end_the_session() -> None:
     host = greeted(PLAIN)
     assert host.say("STARTTLS", "EHLO evil") == ["554 5.5.1 octets behind STARTTLS"]
     assert host.events == [Closed("protocol")]
+    server = Server(PLAIN)
+    server.greet()
+    server.feed(b"EHLO a\r\nSTARTTLS\r\n")
+    assert server.next_event() == StartTls()
+    server.take()
+    server.feed(b"EHLO evil\r\n")
+    server.answer(START_TLS)
+    assert server.next_event() == Closed("protocol")
+    assert server.take() == b"554 5.5.1 octets behind STARTTLS\r\n"
+
+
+def test_tls_may_be_refused() -> None:
+    host = greeted(PLAIN, lambda event: LATER if isinstance(event, StartTls) else None)
+    assert host.say("STARTTLS") == ["451 4.3.0 later"]
+    assert host.say("MAIL FROM:<>") == ["250 2.0.0 ok"]
+    assert host.say("STARTTLS")[0].startswith("503 5.5.1")
+    assert greeted().say("STARTTLS") == ["502 5.5.1 not offered here"]
 
 
 def test_starttls_forgets_everything() -> None:
@@ -500,6 +518,19 @@ def test_bdat_and_data_do_not_mix() -> None:
     assert host.bodies == []
 
 
+def test_the_limit_holds_for_all_chunks_together() -> None:
+    host = greeted(RICH)
+    host.say("MAIL FROM:<>")
+    host.feed(b"BDAT 50\r\n" + b"x" * 50)  # refused, so it does not count
+    host.say("RCPT TO:<a@b.c>")
+    host.feed(b"BDAT 30\r\n" + b"x" * 30 + b"BDAT 30 LAST\r\n" + b"x" * 28 + b"\r\n")
+    assert host.heard()[-2:] == ["250 2.0.0 chunk taken", "250 2.0.0 ok"]
+    host.say("MAIL FROM:<>", "RCPT TO:<a@b.c>")
+    host.feed(b"BDAT 30\r\n" + b"x" * 30 + b"BDAT 31 LAST\r\n" + b"x" * 31)
+    assert [line[:3] for line in host.heard()] == ["250", "552"]
+    assert host.events[-1] == Reset()
+
+
 def test_a_refused_chunk_is_read_to_its_end() -> None:
     host = greeted(RICH)
     host.feed(b"BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n")
@@ -521,6 +552,10 @@ def test_a_chunk_that_cannot_be_read_ends_the_session(size: str) -> None:
     replies = host.say(f"BDAT {size}", "MAIL FROM:<>")
     assert len(replies) == 1
     assert replies[0][:3] in ("501", "552")
+    if size.isdigit():
+        early = greeted()
+        assert early.say("BDAT 70000000", "NOOP")[0][:3] == "552"
+        assert early.events == [Closed("protocol")]
     assert host.events[-1] == Closed("protocol")
 
 
