@@ -16,6 +16,7 @@ from mta.machine.loop import run
 from mta.machine.outward import settings
 from mta.machine.resolve import Resolver
 from mta.machine.site import Delivery
+from mta.machine.sts import StsCache
 from mta.types import Outcome, Reply
 
 __all__ = ["run_carrier"]
@@ -48,11 +49,7 @@ async def serve(name: str, lmtp: bool) -> None:
         print(f"{name}: {Reply.clean(text)}", file=sys.stderr, flush=True)
 
     resolver = Resolver(options.nameservers, options.trust_ad)
-    policies = None
-    if options.mta_sts:
-        from mta.machine.sts import StsCache
-
-        policies = StsCache(resolver, options.ca)
+    policies = StsCache(resolver, options.ca) if options.mta_sts else None
     courier = Courier(options, resolver, settle, policies, conversation.tls, warn)
     conversation.answer(EACH if lmtp else ALL, int(conversation.opening.option("jobs", "1")))
     try:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 
-from mta.channel.records import Dispatch
+from mta.channel.records import Dispatch, TlsFact
 from mta.machine.credentials import Credentials
 from mta.machine.hops import NextHop, parse_next_hop
 from mta.machine.net import Endpoint
@@ -70,6 +70,7 @@ class Courier:
         self.idle: dict[Connection, Site] = {}  # the longest idle first
         self.ending = False
         self.guide = Guide(settings, resolver, policies)
+        self._policies, self._report = policies, report
         credentials = Credentials(settings.credentials, warn)
         self._reach = Reach(settings, self.guide, credentials, report)
         self._sites: dict[Target, Site] = {}
@@ -120,6 +121,12 @@ class Courier:
         pool = self._pools.get(site)
         if pool is not None:
             pool.alive(site, alive)
+
+    def looked(self, domain: Host) -> None:
+        """The MX of ``domain`` were looked up; tell if its MTA-STS policy could not be had."""
+        trouble = self._policies.failure(domain) if self._policies is not None else ""
+        if trouble:
+            self._report(TlsFact(domain, f"mta-sts.{domain}", "sts", trouble, "", ""))
 
     def site(self, target: Target, domain: Host) -> Site:
         """Return the site of ``target``, to which ``domain`` has led now."""
@@ -235,6 +242,7 @@ class Search:
         self._found = found if isinstance(found, Outcome) else courier.site(found, self._host)
         self._until = courier.loop.time() + span * courier.scale
         self._asking = False
+        courier.looked(self._host)
         waiting, self._waiting = self._waiting, []
         for delivery in waiting:
             self._give(delivery)

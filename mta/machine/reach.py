@@ -39,6 +39,7 @@ from mta.machine.places import (
 )
 from mta.machine.smtp_connection import connect
 from mta.machine.smtp_session import Connection, Owner
+from mta.machine.sts import TESTING
 from mta.machine.targets import Guide, Refusal, Target
 from mta.smtp.states import BANNER
 from mta.types import HOST, MESSAGE, Host, Outcome, Reply
@@ -166,7 +167,7 @@ class Reach:
             self._untrusted.add(key, now)
             place = replace(place, policy=TlsPolicy(target.level))
             found = await self._connect(owner, target, domain, place)
-        if isinstance(found, Failure) and found.retry_plain and place.policy.level == MAY:
+        if place.policy.level == MAY and _tls_failed(found):
             self._plain.add(key, now)
             place = replace(place, policy=_CLEAR)
             found = await self._connect(owner, target, domain, place)
@@ -209,7 +210,7 @@ class Reach:
 
 def _tested(target: Target, origin: str) -> bool:
     """True if what was asked for is a policy on trial (RFC 8461 s5)."""
-    return target.sts == "testing" and origin == "sts"
+    return target.sts == TESTING and origin == "sts"
 
 
 def _tls_failed(found: Connection | Failure) -> bool:

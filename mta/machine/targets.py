@@ -30,19 +30,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from mta.machine import dane, exchangers
+from mta.machine import dane, exchangers, sts
 from mta.machine.exchangers import MxHost
 from mta.machine.net import UNIX, numeric
 from mta.machine.outward import SMTP_PORT, Settings
 from mta.machine.places import DANE, OFF, REQUIRE, VERIFY, TlsPolicy
 from mta.machine.resolve import Resolver
+from mta.machine.sts import ENFORCE, TESTING, StsPolicy
 from mta.types import HOST, MESSAGE, Host, Outcome, Reply
 from mta.values import frozen
-
-if TYPE_CHECKING:
-    from mta.machine.sts import StsPolicy
 
 __all__ = ["Guide", "Refusal", "Target"]
 
@@ -88,6 +86,9 @@ class StsSource(Protocol):
     def policy(self, domain: str, now: float) -> Awaitable[StsPolicy | None]:
         """Return the policy of ``domain``."""
 
+    def failure(self, domain: str) -> str:
+        """Return RFC 8460's word for why the policy could not be had last, "" if it could."""
+
 
 class Guide:
     """Finds targets, their hosts, and the rules for each host."""
@@ -123,7 +124,7 @@ class Guide:
         groups = await self._groups(domain, now)
         names = {name for group in groups for name in group}
         mode, allowed = await self._sts(domain, level, names, now)
-        if requiretls and not (route.secure or mode == "enforce" or level == "verify"):
+        if requiretls and not (route.secure or mode == ENFORCE or level == "verify"):
             text = f"REQUIRETLS: nothing authenticates the MX records of {domain}"
             return Outcome(Reply(550, "5.7.10", text), MESSAGE)
         own = level == "verify" or requiretls or (route.secure and _inside(names, domain))
@@ -154,10 +155,8 @@ class Guide:
         """Return the mode of the domain's policy, "" if none counts, and whom it allows."""
         if self._policies is None or level not in _STS_LEVELS or domain[:1] == "[":
             return "", ()
-        from mta.machine import sts
-
         policy = await self._policies.policy(domain, now)
-        if policy is None or policy.mode not in ("enforce", "testing"):
+        if policy is None or policy.mode not in (ENFORCE, TESTING):
             return "", ()
         return policy.mode, tuple(sorted(name for name in names if sts.matches(policy, name)))
 
@@ -174,7 +173,7 @@ class Guide:
             return (MxHost(name, (name,), False),)
         found = await self._resolver.addresses(name, now)
         if found.trouble is None:
-            return (MxHost(name, found.addresses, route.secure),)
+            return (MxHost(name, found.addresses, found.secure),)
         reply = found.trouble.reply
         if target.configured and reply.permanent:
             return Outcome(Reply(421, "4.4.4", reply.text), HOST)
@@ -228,7 +227,7 @@ def _without_dane(target: Target, name: str, names: tuple[str, ...]) -> TlsPolic
     level = target.level
     if level == "off" and target.requiretls:
         return _refuse_message("REQUIRETLS: TLS is off for this next hop")
-    if level == "verify" or (target.requiretls and target.sts != "enforce"):
+    if level == "verify" or (target.requiretls and target.sts != ENFORCE):
         return TlsPolicy(VERIFY, names, (), "config")
     if target.sts:
         if name in target.allowed:

@@ -10,13 +10,12 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
-from mta.channel.records import Dispatch
+from mta.channel.records import Dispatch, TlsFact
 from mta.machine.courier import Courier
 from mta.machine.net import Endpoint
 from mta.machine.outward import Settings
 from mta.machine.resolve import Resolver
 from mta.machine.site import Delivery
-from mta.machine.smtp_connection import TlsResult
 from mta.machine.targets import StsSource
 from mta.smtp.extensions import Transaction
 from mta.types import Mailbox, Outcome, Recipient, ReversePath
@@ -39,7 +38,7 @@ class Post:
     ) -> None:
         self.settled: list[tuple[int, tuple[Outcome, ...], str]] = []
         self.passed: list[bool] = []
-        self.tls: list[tuple[str, str, TlsResult]] = []
+        self.tls: list[TlsFact] = []
         self.warned: list[str] = []
         self.tags = 0
         self._changed = asyncio.Event()
@@ -49,7 +48,7 @@ class Post:
             resolver or Resolver(),
             self._settle,
             policies,
-            lambda *told: self.tls.append(told),
+            self.tls.append,
             self.warned.append,
         )
 
@@ -170,7 +169,7 @@ class Hosts:
 
 
 class TlsSink(Sink):
-    """A Sink that offers STARTTLS with ``context``; ``spoilt``: its handshake fails."""
+    """A Sink that offers STARTTLS with ``context``; ``spoilt``: it fails."""
 
     def __init__(
         self,
@@ -178,15 +177,16 @@ class TlsSink(Sink):
         context: ssl.SSLContext,
         keywords: Sequence[bytes] = (b"PIPELINING",),
         secured: Sequence[bytes] = (),
-        spoilt: bool = False,
+        spoilt: str = "",
     ) -> None:
         super().__init__(made, (*keywords, b"STARTTLS"))
         self.tls: ssl.SSLObject | None = None
-        self.messages_clear = 0
         self._context = context
         self._secured = (*keywords, *secured)
         self._spoilt = spoilt
+        self._stopped = False
         self._upgrade: asyncio.Task[None] | None = None
+        self._early = b""
 
     def command(self, line: bytes) -> None:
         if line[:8].upper() != b"STARTTLS":
@@ -194,21 +194,31 @@ class TlsSink(Sink):
             return
         self.reply(b"220 2.0.0 go")
         if self._spoilt:
-            assert self.transport is not None
-            self.transport.write(b"no TLS record at all, I fear\r\n")
-            self.transport.close()
+            self._stopped = True
         else:
             self._upgrade = asyncio.get_running_loop().create_task(self._secure())
+
+    def data_received(self, data: bytes) -> None:
+        if self._stopped:
+            if self._spoilt == "nonsense":
+                self.reply(b"no TLS record at all, I fear")
+            self.close()
+        elif self._upgrade is None or self.tls is not None:
+            super().data_received(data)
+        else:
+            self._early += data  # it came before start_tls() has told that it is done
 
     async def _secure(self) -> None:
         assert self.transport is not None
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError, ssl.SSLError):
-            transport = await loop.start_tls(self.transport, self, self._context, server_side=True)
-            self.transport = transport
-            if transport is not None:
-                self.tls = transport.get_extra_info("ssl_object")
-                self._keywords = self._secured
+            self.transport = await loop.start_tls(
+                self.transport, self, self._context, server_side=True
+            )
+        if self.transport is not None and self.transport.get_extra_info("ssl_object"):
+            self.tls = self.transport.get_extra_info("ssl_object")
+            self._keywords = self._secured
+            self.data_received(self._early)
 
 
 @contextlib.asynccontextmanager
