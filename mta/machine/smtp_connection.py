@@ -73,7 +73,11 @@ async def connect(owner: Owner, terms: ClientTerms, place: Place) -> Connection 
         await attempt(lambda: connection, place.address, place.port, owner.limit(CONNECT), source)
     except OSError as error:
         return _failure(place, "4.4.1", f"connect to {place.relay}: {reason(error)}")
-    found = await _Opening(terms, place, connection).run()
+    try:
+        found = await _Opening(terms, place, connection).run()
+    except BaseException:
+        connection.drop()
+        raise
     if found is not None:
         connection.drop()
         return found
@@ -128,10 +132,10 @@ class _Opening:
         verify = policy.level == VERIFY
         contexts, place = self._terms.contexts, self._place
         session = contexts.session(place) if policy.level != DANE else None
+        name = place.name if not place.address.startswith(UNIX) else None
         try:
-            tls = Tls(
-                contexts.context(verify), server_side=False, hostname=place.name, session=session
-            )
+            context = contexts.context(verify)
+            tls = Tls(context, server_side=False, hostname=name, session=session)
         except ConfigError as error:
             return _failure(place, "4.3.5", str(error))
         except TlsError as error:
@@ -150,8 +154,9 @@ class _Opening:
             self._terms.contexts.keep(self._place, None)
             return self._insecure(_result_of(heard.verify), str(heard))
         if heard is not None:
-            origin, relay = self._policy.origin, self._place.relay
-            return Failure(heard, relay, TlsResult(origin, "validation-failure"))
+            result = TlsResult(self._policy.origin, "validation-failure")
+            plain = self._policy.level == MAY and self._connection.agreed
+            return Failure(heard, self._place.relay, result, plain)
         return await self._judge(tls)
 
     async def _judge(self, tls: Tls) -> Failure | None:

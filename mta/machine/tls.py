@@ -24,8 +24,10 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from mta.errors import ConfigError
+from mta.machine.net import numeric
 from mta.types import Reply
 from mta.values import frozen
 
@@ -158,9 +160,11 @@ class Tls:
 
     def names(self) -> tuple[str, ...]:
         """Return the DNS names and addresses of the peer's certificate, if it was verified."""
-        found = self._ssl.getpeercert() or {}
-        pairs: Sequence[tuple[str, str]] = found.get("subjectAltName", ())  # type: ignore[assignment]
-        return tuple([name for kind, name in pairs if kind in ("DNS", "IP Address")])
+        found: Any = self._ssl.getpeercert() or {}
+        pairs = found.get("subjectAltName", ())
+        names = [name for kind, name in pairs if kind == "DNS"]
+        numbers = [numeric(name) for kind, name in pairs if kind == "IP Address"]
+        return (*names, *filter(None, numbers))
 
     @property
     def session(self) -> ssl.SSLSession | None:
@@ -187,11 +191,11 @@ def name_matches(wanted: str, presented: str) -> bool:
     """True if a certificate's name ``presented`` is good for ``wanted``.
 
     A "*" is one whole first label (RFC 6125 s6.4.3), in ``presented``, and in a
-    ``wanted`` that is itself a pattern (RFC 8461 s4.1).
+    ``wanted`` that is itself a pattern (RFC 8461 s4.1).  Addresses have no labels.
     """
     wanted, presented = wanted.lower().rstrip("."), presented.lower().rstrip(".")
-    if wanted == presented:
-        return bool(wanted)
+    if wanted == presented or numeric(wanted):
+        return bool(wanted) and wanted == presented
     label, _, parent = wanted.partition(".")
     other, _, others = presented.partition(".")
     return "." in parent and parent == others and "*" in (label, other)

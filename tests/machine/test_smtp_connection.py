@@ -121,9 +121,8 @@ def place(port: int, level: str = "off", **policy: Any) -> Place:
     return Place(NAME, "127.0.0.1", port, TlsPolicy(level, **policy))
 
 
-@pytest.mark.parametrize(
-    "dialogue", dialogues("client") + dialogues("client", special=True), ids=lambda d: d.name
-)
+# tests/channels/test_smtp.py plays all others on sockets.
+@pytest.mark.parametrize("dialogue", dialogues("client", special=True), ids=lambda d: d.name)
 def test_o3_dialogue_on_a_socket(dialogue: Dialogue, pki: Pki) -> None:
     silent = any(step.octets == b"silence" for step in dialogue.steps if step.kind == "end")
     user, _, password = dialogue.option("auth").partition(":")
@@ -355,12 +354,47 @@ def test_a_handshake_that_fails_may_be_left_out_if_tls_is_not_required(
     served(pki, lambda made: Late(made, None), talk)
 
 
+@pytest.mark.parametrize("level", ["may", "require", "dane"])
+def test_a_server_that_hangs_up_on_tls(level: str, pki: Pki) -> None:
+    async def talk(bench: Bench) -> None:
+        found = await bench.connect(level)
+        assert isinstance(found, Failure)
+        assert found.retry_plain == (level == "may")
+        assert found.tls == TlsResult("config", "validation-failure")
+
+    class Abrupt(TlsSink):
+        def data_received(self, data: bytes) -> None:
+            if data.startswith(b"\x16"):
+                self.close()
+            else:
+                super().data_received(data)
+
+    served(pki, lambda made: Abrupt(made, pki.contexts["good"]), talk)
+
+
+def test_o3_giving_up_in_the_middle_leaves_no_socket(pki: Pki) -> None:
+    class Slow(Sink):
+        def command(self, line: bytes) -> None:
+            pass
+
+    async def talk(bench: Bench) -> None:
+        task = asyncio.create_task(bench.connect("may"))
+        while not (bench.made and bench.made[0].commands):
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    served(pki, Slow, talk)
+
+
 def test_o1_octets_behind_the_go_ahead_are_refused(pki: Pki) -> None:
     async def talk(bench: Bench) -> None:
         found = await bench.connect("may")
         assert isinstance(found, Failure)
         assert found.tls is not None
         assert found.tls.result == "validation-failure"
+        assert not found.retry_plain
 
     served(pki, lambda made: TlsSink(made, None), talk)
 

@@ -195,6 +195,13 @@ def test_k3_close_notify_ends_it(pki: Pki) -> None:
     assert not pipe.client.ended
 
 
+def test_addresses_are_names_in_their_one_form(pki: Pki, tmp_path: Path) -> None:
+    leaf = make_certificate(["2001:db8::1", "192.0.2.1", NAME], pki.ca)
+    chain, key = leaf.write(tmp_path, "mx")
+    pipe = TlsPipe(pki.trusting, server_context([chain], [key], "1.2"), "192.0.2.1").connect()
+    assert set(pipe.client.names()) == {"2001:db8::1", "192.0.2.1", NAME}
+
+
 def test_a_session_is_resumed_and_shows_no_chain_then(pki: Pki) -> None:
     first = TlsPipe(pki.trusting, pki.server).connect()
     first.server.write(b"250 ok\r\n")  # the tickets come with it
@@ -259,6 +266,9 @@ def test_the_versions_are_limited(pki: Pki) -> None:
         ("mx.example.net", "my.example.net", False),
         ("mx.example.net", "*", False),
         ("", "", False),
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "*.0.2.1", False),
+        ("2001:db8::1", "2001:db8::1", True),
     ],
 )
 def test_names(wanted: str, presented: str, good: bool) -> None:
