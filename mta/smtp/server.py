@@ -52,7 +52,7 @@ from mta.smtp.commands import (
     Xclient,
 )
 from mta.smtp.receive import ChunkReader, DataReader
-from mta.smtp.server_acts import ACTS, ALONE, HTTP_VERBS, JUNK, OBSOLETE, Said
+from mta.smtp.server_acts import ACTS, ALONE, JUNK, Said, senseless
 from mta.smtp.server_answers import ANSWERS, chunk_end, finish
 from mta.smtp.server_events import (
     AuthAnswer,
@@ -87,8 +87,13 @@ __all__ = ["AuthAnswer", "AuthBegin", "Chunk", "Closed", "DataBegin", "DataEnd",
 __all__ += ["GO_AHEAD", "MailFrom", "MailParameters", "RcptParameters", "RcptTo", "Reset"]
 __all__ += ["Server", "StartTls", "Terms", "Xclient"]
 
-# A verb, or the event it is, that nothing may follow before its answer → what is said if it does.
-_WAITING = {b"DATA": "early", "data": "early", b"STARTTLS": "early tls", "tls": "early tls"}
+# A verb, and what is due to it, that nothing may follow before the answer → the reply if it does.
+_WAITING: dict[bytes | str, str] = {
+    b"DATA": "early",
+    "data": "early",
+    b"STARTTLS": "early tls",
+    "tls": "early tls",
+}
 _RESET = Reset()
 
 
@@ -235,7 +240,7 @@ class Server:
             return
         due, session.due = session.due, ""
         if due in _WAITING and reply.code < 400 and self._at < len(self._buffer):
-            self._early(_WAITING[due])
+            session.turn_away(_WAITING[due])
             return
         ANSWERS[due](session, reply)
 
@@ -259,12 +264,6 @@ class Server:
         session.due = ""
         session.state = AUTH
         session.out.append(challenge(octets))
-
-    def _early(self, name: str) -> Said:
-        """End the session with a reply of FIXED: its octets are no longer commands."""
-        self._session.out.append(FIXED[name])
-        self._session.end("protocol")
-        return None
 
     def _line(self) -> bytes | None:
         """Return the next line without its CRLF, None if it is not whole; one too long is b""."""
@@ -320,9 +319,10 @@ class Server:
         verb = verb.upper()
         act = ACTS.get(verb)
         if act is None or (verb in ALONE and rest):
-            return self._senseless(verb)
+            return senseless(session, verb)
         if verb in _WAITING and self._at < len(self._buffer):
-            return self._early(_WAITING[verb])
+            session.turn_away(_WAITING[verb])
+            return None
         if verb != b"BDAT":  # a chunk out of its turn is refused behind its octets
             met = SEQUENCE[session.state, verb]
             if met is not None:
@@ -330,13 +330,6 @@ class Server:
         if verb in JUNK:
             session.junk += 1
         return act(session, text)
-
-    def _senseless(self, verb: bytes) -> Said:
-        if verb in HTTP_VERBS:
-            return self._early("http")
-        if verb in ALONE:
-            return FIXED["no argument"]
-        return FIXED["obsolete" if verb in OBSOLETE else "unknown"]
 
     def _auth_line(self) -> Event | _Starved | None:
         """Read the answer to a challenge; "*" gives up (RFC 4954 s4)."""

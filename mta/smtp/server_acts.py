@@ -20,16 +20,16 @@ from mta.values import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ACTS", "ALONE", "HTTP_VERBS", "JUNK", "OBSOLETE", "Said"]
+__all__ = ["ACTS", "ALONE", "JUNK", "Said", "senseless"]
 
 Said = Event | Reply | bytes | None
 
 ALONE = frozenset((b"DATA", b"RSET", b"QUIT", b"STARTTLS"))  # they have no argument
 JUNK = frozenset((b"EHLO", b"HELO", b"LHLO", b"NOOP", b"RSET", b"VRFY", b"EXPN", b"HELP"))
 
-OBSOLETE = frozenset((b"SEND", b"SOML", b"SAML", b"TURN", b"ATRN"))
+_OBSOLETE = frozenset((b"SEND", b"SOML", b"SAML", b"TURN", b"ATRN"))
 _HTTP = (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH")
-HTTP_VERBS = frozenset(_HTTP)
+_HTTP_VERBS = frozenset(_HTTP)
 
 _CONSUMED_MAX = 1 << 26  # a refused chunk is read to its end, if that is not too far
 _RESET, _DATA_BEGIN, _START_TLS = Reset(), DataBegin(), StartTls()
@@ -145,8 +145,7 @@ def _bdat(session: Session, text: str) -> Said:
     met = SEQUENCE[session.state, b"BDAT"]
     bounded = limit > 0 or met is not None
     if size >= 1 << 63 or (bounded and size > limit + _CONSUMED_MAX):
-        session.say_fixed("size")
-        session.end("protocol")
+        session.turn_away("size")
         return None
     session.left, session.last, session.after, session.state = size, last, session.state, CHUNK
     if met is not None:
@@ -204,6 +203,16 @@ def _xclient(session: Session, text: str) -> Said:
         return said
     session.due = "xclient"
     return said
+
+
+def senseless(session: Session, verb: bytes) -> Said:
+    """Refuse a verb that is not in ACTS, or has an argument and may have none."""
+    if verb in _HTTP_VERBS:
+        session.turn_away("http")
+        return None
+    if verb in ALONE:
+        return FIXED["no argument"]
+    return FIXED["obsolete" if verb in _OBSOLETE else "unknown"]
 
 
 ACTS: dict[bytes, Callable[[Session, str], Said]] = {

@@ -97,6 +97,11 @@ class Session:
             self.out.append(FIXED["errors"])
             self.end("errors")
 
+    def turn_away(self, name: str) -> None:
+        """End the session with a reply of FIXED: its octets are no longer commands."""
+        self.out.append(FIXED[name])
+        self.end("protocol")
+
     def end(self, reason: str) -> None:
         """Be over for ``reason``; the first reason stands."""
         if not self.ended:
