@@ -173,6 +173,7 @@ def test_k5_what_was_delivered_stays_delivered_when_it_cannot_be_reported(reply)
     case.settle()
     assert [state for state, _ in case.states()] == ["delivered", "deferred"]
     assert reply[1] in case.log.of("warning")[0][0]
+    assert not case.spool.kept
     case = Case(OK, NO, notify=[ASKED, ASKED])
     case.returns.reply = reply
     case.settle()

@@ -9,6 +9,7 @@ from mta.deliver.lane import Lane, Rules
 from mta.policy.load import QUEUE_ONLY
 from mta.policy.select import Ages
 from mta.types import CHANNEL, HOST, Outcome, Reply
+from mta.values import replace
 from tests.deliver.fakes import EPOCH, Clock, Log, Program, Returns, Spool, channel
 
 OK = Outcome(Reply(250, "2.0.0", "ok"))
@@ -40,9 +41,10 @@ class House:
                 return
         raise AssertionError("the pump never rests")
 
-    def answer(self, tag, outcome, relay="mx"):
+    def answer(self, tag, outcome, relay="mx", *, passed=False):
         flight = self.program.sent.pop(tag)
-        self.lane.told(tag, [r.index for r, _ in flight.tried], outcome, relay)
+        indexes = [r.index for r, _ in flight.tried]
+        self.lane.told(tag, indexes, outcome, relay, passed=passed)
         self.lane.done(tag)
 
     def run(self, outcome_of):
@@ -347,3 +349,17 @@ def test_what_a_program_cannot_take_fails_without_being_handed_over():
     assert not house.spool.jobs and not house.spool.claimed
     assert [n.groups[0].outcome for n in house.returns.notices] == [NO]
     assert house.lane.idle
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_success_that_the_next_server_reports_is_not_ours_to_report(passed):
+    house = House()
+    (name,) = house.queue("a")
+    entry = house.spool.jobs[name]
+    people = tuple([replace(r, notify="SUCCESS") for r in entry.job.recipients])
+    house.spool.jobs[name] = replace(entry, job=replace(entry.job, recipients=people))
+    house.lane.sweep()
+    house.pump()
+    house.answer(1, OK, passed=passed)
+    assert len(house.returns.notices) == (0 if passed else 1)
+    assert not house.spool.jobs

@@ -43,10 +43,11 @@ PROGRAMS = {
 
 class Lane:
     def __init__(self):
-        self.told_, self.done_, self.lost_ = [], [], []
+        self.told_, self.done_, self.lost_, self.passed_ = [], [], [], []
 
     def told(self, tag, indexes, outcome, relay, *, passed=False):
         self.told_.append((tag, indexes, outcome, relay))
+        self.passed_ += indexes if passed else ()
 
     def done(self, tag):
         self.done_.append(tag)
@@ -73,12 +74,14 @@ class House:
                 self.changed.clear()
                 await self.changed.wait()
 
-    def send(self):
+    def send(self, notify="", **env):
         name = self.spool.add("a", EPOCH)
         claim = self.spool.claim(name)
         entry = claim.entry
-        envelope = Envelope(name.id, entry.envelope.reverse_path, len(BODY))
-        claim.spool.jobs[name] = replace(entry, envelope=envelope)
+        envelope = Envelope(name.id, entry.envelope.reverse_path, len(BODY), **env)
+        people = tuple([replace(r, notify=notify) for r in entry.job.recipients])
+        job = replace(entry.job, recipients=people)
+        claim.spool.jobs[name] = replace(entry, envelope=envelope, job=job)
         body = claim.open_body()
         os.lseek(body, 0, os.SEEK_SET)
         tag = self.program.send(Flight(claim, claim.entry.pending, EPOCH, 0.0), body)
@@ -190,6 +193,33 @@ def test_one_that_holds_a_job_in_silence_is_killed(tmp_path):
         assert house.log.of("program_ended")[0][2] == -9
 
     run(tmp_path, "say('hello 1 each 5 inline\\n')\ntime.sleep(60)\n", scenario)
+
+
+PASSING = """
+say("hello 1 each 5 inline params\\n")
+asked = ""
+for line in lines:
+    words = line.split()
+    if words[0] in ("job", "param"): asked += " ".join(words[3:]).replace("%", "-") + "; "
+    if words[0] == "body":
+        sys.stdin.read(int(words[2]))
+        say(f"passed {words[1]} *\\noutcome {words[1]} * 250 2.0.0 recipient mx {asked}\\n")
+        say(f"done {words[1]}\\n")
+    if words[0] == "quit": sys.exit(0)
+"""
+
+
+def test_what_was_asked_goes_and_who_was_passed_on_comes(tmp_path):
+    async def scenario(house):
+        house.program.want()
+        await house.until(lambda: house.program.free)
+        house.send("SUCCESS", ret="FULL", envid="E1", requiretls=True, binary=True)
+        await house.until(lambda: house.lane.done_)
+        said = house.lane.told_[0][2].reply.text
+        assert "requiretls,binarymime; ret FULL; envid E1; notify SUCCESS;" in said
+        assert house.lane.passed_ == [0]
+
+    run(tmp_path, PASSING, scenario)
 
 
 def test_what_it_tells_of_connections_is_handed_on(tmp_path):
