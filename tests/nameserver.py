@@ -55,6 +55,7 @@ class Rule:
     wrong_name: bool = False  # by UDP: an answer to another question
     garbage: bytes = b""  # by UDP: these octets instead of an answer
     then: Rule | None = None  # what follows a wrong answer by UDP, if anything
+    recursion: bool = True  # False: it does not say that it would ask others
     tcp: bool = True  # False: connections for it are closed without an answer
 
 
@@ -206,7 +207,7 @@ class NameServer:
 
     def answer(self, query: dns.message.Message, found: _Found) -> dns.message.Message:
         """Return the right response to ``query``."""
-        response = dns.message.make_response(query, recursion_available=True)
+        response = dns.message.make_response(query, found.rule.recursion)
         response.set_rcode(dns.rcode.from_text(found.rule.rcode))
         response.answer = list(found.rrsets)
         if found.rule.rcode in ("NOERROR", "NXDOMAIN") and not found.rule.records:

@@ -22,10 +22,10 @@ from mta.machine.net import Endpoint, reason
 
 __all__ = ["LIFETIME", "NameServers", "Unanswered", "encode_name"]
 
-LIFETIME = 20.0  # of one question, all tries included
+LIFETIME = 20.0  # of one question, all tries and the wait for room included
 TRIES = (2.0, 4.0, 6.0, 8.0)  # how long each server is waited for, round by round
 TCP_LIMIT = 8.0
-UNDER_WAY_MAX = 1000  # questions at once: each holds a socket
+UNDER_WAY_MAX = 400  # questions at once: each holds a socket
 UDP_SIZE = 1232  # fits every path unfragmented
 _FLAGS = b"\x01\x20"  # RD and AD
 _EDNS = b"\x00\x00\x29" + UDP_SIZE.to_bytes(2, "big") + bytes(6)
@@ -66,12 +66,11 @@ class NameServers:
         It repeats the question, is whole, and its code is NOERROR or NXDOMAIN.
         Raises Unanswered.
         """
-        async with self._room:
-            try:
-                async with asyncio.timeout(LIFETIME):
-                    return await self._rounds(question)
-            except TimeoutError:
-                raise Unanswered("timed out") from None
+        try:
+            async with asyncio.timeout(LIFETIME), self._room:
+                return await self._rounds(question)
+        except TimeoutError:
+            raise Unanswered("timed out") from None
 
     async def _rounds(self, question: bytes) -> bytes:
         why = "timed out"

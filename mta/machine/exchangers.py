@@ -28,7 +28,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from mta.machine.answers import Addresses, Exchangers, Hop
 from mta.machine.net import numeric
@@ -74,7 +74,7 @@ class Route:
     implicit: bool = False
 
 
-Shuffle = Callable[[list[Hop]], None]
+Shuffle = Callable[[list[Any]], None]
 
 
 async def find(
@@ -107,7 +107,7 @@ async def find(
         return Route((), said.trouble)
     hops, ours = _in_order(said.hops, rules, shuffle)
     looked = await _look_up(resolver, hops[:HOSTS_MAX], now, until)
-    hosts, here = _usable(looked, said.secure, rules)
+    hosts, here = _usable(looked, said.secure, rules, shuffle)
     if hosts:
         return Route(_limited(hosts), None, said.secure, said.implicit)
     sure = not said.stale and len(hops) <= HOSTS_MAX
@@ -185,7 +185,9 @@ async def _look_up(resolver: Names, hops: Sequence[Hop], now: float, until: floa
     return looked
 
 
-def _usable(looked: Looked, secure: bool, rules: _Rules) -> tuple[list[MxHost], bool]:
+def _usable(
+    looked: Looked, secure: bool, rules: _Rules, shuffle: Shuffle
+) -> tuple[list[MxHost], bool]:
     """Return the hosts that may be connected to; True if they end where we are."""
     found = [(hop, answer) for hop, answer in looked if answer is not None]
     own = [hop.preference for hop, answer in found if rules.ours(answer.addresses)]
@@ -193,6 +195,7 @@ def _usable(looked: Looked, secure: bool, rules: _Rules) -> tuple[list[MxHost], 
     for hop, answer in found:
         addresses = [a for a in answer.addresses if not rules.barred(a)]
         if addresses and (not own or hop.preference < min(own)):
+            shuffle(addresses)  # the DNS would have, had it been asked again
             hosts.append(MxHost(hop.name, _by_turns(addresses), secure and answer.secure))
     return hosts, bool(own)
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -123,12 +125,21 @@ def test_n1_all_who_wait_share_one_question() -> None:
 
 def test_n1_who_stops_waiting_disturbs_nobody() -> None:
     async def talk() -> None:
-        resolver = Resolver(ask=Asked())
-        first = asyncio.ensure_future(resolver.addresses("good", 0.0))
-        second = asyncio.ensure_future(resolver.addresses("good", 0.0))
-        await asyncio.sleep(0)
+        begun, gate = asyncio.Event(), asyncio.Event()
+
+        async def answer(name: str, kind: str) -> Answer:
+            begun.set()
+            await gate.wait()
+            return GOOD
+
+        cache = Answers(answer)
+        first = asyncio.ensure_future(cache.find("a", "A", 0.0))
+        second = asyncio.ensure_future(cache.find("a", "A", 0.0))
+        await begun.wait()
         first.cancel()
-        assert (await second).addresses
+        await asyncio.sleep(0)
+        gate.set()
+        assert await second == GOOD
 
     asyncio.run(talk())
 
@@ -314,6 +325,8 @@ ZONES: dict[str, Entry] = {
     "bare.example.test": {"A": ["192.0.2.11"]},
     "dark.example.test": {"A": ["192.0.2.12"]},
     "_25._tcp.dark.example.test": SERVFAIL,
+    "weak.example.test": {"A": ["192.0.2.14"]},
+    "_25._tcp.weak.example.test": {"TLSA": Rule([TLSA], ad=False)},
     "mx.open.test": {"A": ["192.0.2.13"]},
     "_25._tcp.mx.open.test": {"TLSA": [TLSA]},
     "null.test": {"MX": ["0 ."]},
@@ -473,6 +486,7 @@ TLSA_CASES = [
     ("out.example.test", "out.example.test", 1, True, False),  # only the alias is secure
     ("bare.example.test", "bare.example.test", 0, True, False),
     ("dark.example.test", "dark.example.test", 0, True, True),  # the host must not be used
+    ("weak.example.test", "weak.example.test", 0, False, False),
     ("mx.open.test", "", 0, False, False),
     ("gone.test", "", 0, False, True),
 ]
@@ -555,6 +569,7 @@ TROUBLES: dict[str, Entry] = {
     "short": Rule(garbage=b"\x00"),
     "torn": Rule(["192.0.2.1"], truncate=True, tcp=False),
     "loop": {"CNAME": ["loop.test."]},
+    "lame": Rule(recursion=False),
 }
 
 
@@ -611,6 +626,42 @@ def test_a_server_that_fails_is_passed_over() -> None:
                 assert servers._order[-1]._place == dead  # asked last from now on
 
             asyncio.run(talk())
+
+
+@pytest.mark.usefixtures("hurried")
+def test_what_a_server_has_said_it_is_not_asked_again() -> None:
+    async def talk(resolver: Resolver, server: NameServer) -> None:
+        await resolver.addresses("sick.test", 0.0)
+        assert server.times("sick.test", "A") == 1
+        server.zones["mute.test"] = SILENT
+        await resolver.addresses("mute.test", 0.0)
+        assert server.times("mute.test", "A") == len(ask.TRIES)
+
+    asked(talk)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_questions_that_wait_for_room_have_their_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ask, "UNDER_WAY_MAX", 1)
+    monkeypatch.setattr(ask, "LIFETIME", 0.05)
+
+    async def talk(resolver: Resolver, server: NameServer) -> None:
+        names = [f"host{n}.mute.test" for n in range(5)]
+        server.zones |= dict.fromkeys(names, SILENT)
+        found = await asyncio.gather(*[resolver.exchangers(name, 0.0) for name in names])
+        assert all(one.trouble is not None and one.trouble.reply.transient for one in found)
+        assert len(server.asked) <= 2
+        assert (await resolver.addresses("mx.example.test", 0.0)).addresses
+
+    asked(talk)
+
+
+@pytest.mark.parametrize("module", ["resolve", "exchangers", "dane", "sts"])
+def test_what_is_slow_to_import_is_imported_late(module: str) -> None:
+    slow = "{'dns', 'idna', 'cryptography'}"
+    text = f"import sys, mta.machine.{module}; print({slow} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True)
+    assert done.stdout == b"set()\n"
 
 
 def test_a_closed_port_is_a_reason_at_once() -> None:
