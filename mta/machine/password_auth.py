@@ -103,13 +103,13 @@ class PasswordAuth:
         """Let go of the threads."""
         self._threads.close()
 
-    async def verify(self, user: User | None, stand_in: User | None, password: str) -> bool:
-        """Say whether ``password`` is that of ``user``, at the cost of it if there is no user."""
+    async def verify(self, user: User | None, stand_in: User | None, password: str) -> User | None:
+        """Return ``user`` if ``password`` is right, at the same cost if there is no user."""
         chosen = user or stand_in
         if chosen is None:
-            return False
+            return None
         right = await self._threads.run(lambda: passwords.verify(chosen.hashed, password))
-        return right and user is not None
+        return user if right else None
 
     async def keys(self, user: User | None, stand_in: User, name: str) -> tuple[StoredKeys, bool]:
         """Return the SCRAM keys of ``user`` and True, or some for ``name`` and False."""
@@ -195,8 +195,9 @@ class FileExchange:
         user = self._file.users.find(said.user)
         number = self._auth.number(said.user)
         stand_in = self._file.users.stand_in(number, scram=False)
-        if await self._auth.verify(user, stand_in, said.password) and user is not None:
-            return Granted(user.name)
+        right = await self._auth.verify(user, stand_in, said.password)
+        if right is not None:
+            return Granted(right.name)
         return denied(steps.WRONG, "wrong password" if user else "unknown user", said.user)
 
     async def _look_up(self, said: Lookup) -> Step:

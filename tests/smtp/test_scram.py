@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import string
 
 import pytest
@@ -74,6 +76,20 @@ def test_m2_a_replayed_proof_is_wrong() -> None:
     for answer in (FINAL, FINAL.replace(OURS.encode(), b"another")):
         event = begun(nonce="another").step(answer)
         assert event == Failed(steps.WRONG, "wrong SCRAM proof", "user")
+
+
+def test_m2_a_good_proof_of_another_nonce_is_wrong() -> None:
+    client = ScramClient("user", "pencil", NONCE)
+    client.initial()
+    other = SERVER_FIRST.replace(OURS.encode(), b"another")
+    without = client.step(other).rpartition(b",p=")[0]
+    # the client signs this exchange, but names another in its answer
+    said = b",".join((FIRST[3:], SERVER_FIRST, without))
+    key = hmac.digest(hashlib.pbkdf2_hmac("sha256", b"pencil", SALT, 4096), b"Client Key", "sha256")
+    signature = hmac.digest(KEYS.stored_key, said, "sha256")
+    proof = bytes(a ^ b for a, b in zip(key, signature, strict=True))
+    event = begun().step(without + b",p=" + base64.b64encode(proof))
+    assert event == Failed(steps.WRONG, "wrong SCRAM proof", "user")
 
 
 def test_m2_a_server_that_replays_is_found() -> None:
