@@ -1,7 +1,8 @@
 """Wake-ups: Unix datagrams from writers to intake, and from intake to delivers.
 
     RUNTIME/intake               "SEGMENT OFFSET": synced so far
-    RUNTIME/wake/QUEUE.PID       "HOUR/ID.N.HOST" lines: new jobs; "*": look for yourself
+    RUNTIME/wake/QUEUE.PID       "HOUR/ID.N.HOST" lines: new jobs; "*": look for yourself;
+                                 "!HOST": what waits for that host is to be tried now (ETRN)
 
 A wake-up may be lost: then the next survey or sweep finds the work.  Nothing
 here waits, and nothing here fails a message.
@@ -19,7 +20,7 @@ from mta.values import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Bell", "Ear", "wake_intake"]
+__all__ = ["Bell", "Ear", "wake_host", "wake_intake"]
 
 DATAGRAM = 1 << 14
 HELD = 20_000  # names kept for one deliver that does not listen just now; more become "*"
@@ -65,6 +66,18 @@ def _send(runtime: str, name: str, datagrams: Iterable[bytes]) -> int | None:
 def wake_intake(runtime: str, segment: str = "", offset: int = 0) -> bool:
     """Tell intake that ``segment`` is synced up to ``offset``; False if none listens."""
     return _send(runtime, "intake", [f"{segment} {offset}".encode()]) is not None
+
+
+def wake_host(runtime: str, queue: str, host: str) -> bool:
+    """Ask every deliver of ``queue`` to try now what waits for ``host``; False if none hears."""
+    try:
+        ears = os.listdir(f"{runtime}/wake")
+    except OSError:
+        return False
+    mine = [ear for ear in ears if ear.rpartition(".")[0] == queue]
+    datagram = [b"!" + host.encode("utf-8", "surrogateescape")]
+    sent = [_send(runtime, f"wake/{ear}", datagram) for ear in mine]
+    return any(sent)
 
 
 class Ear:

@@ -1,0 +1,1 @@
+"""smtpd: the listener.  SMTP, submission and LMTP in; messages into the journal."""
