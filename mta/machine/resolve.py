@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 from typing import TYPE_CHECKING
 
 from mta.machine.answers import (
@@ -102,6 +103,7 @@ class Resolver:
         self._trust_ad = trust_ad
         self._trusted = False
         self._servers: NameServers | None = None
+        self._stamp: tuple[int, int] | None = None  # of resolv.conf, when it was read
         self._answers = Answers(ask or self._ask)
 
     async def addresses(self, host: str, now: float) -> Addresses:
@@ -218,25 +220,40 @@ class Resolver:
     async def _ask(self, name: str, kind: str) -> Answer:
         """Ask one question of the DNS; every failure of it is an answer too."""
         try:
-            servers = self._servers or self._begin()
+            servers, trusted = self._begin()
             question = encode_name(name) + TYPES[kind].to_bytes(2, "big") + b"\x00\x01"
             wire = await servers.ask(question)
         except (Unanswered, OSError, ValueError) as error:
             return Answer((), 0.0, Reply.clean(str(error), 80) or "unknown")
         if len(wire) <= LARGE:
-            return _read(wire, kind, self._trusted)
+            return _read(wire, kind, trusted)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, _read, wire, kind, self._trusted)
+        return await loop.run_in_executor(None, _read, wire, kind, trusted)
 
-    def _begin(self) -> NameServers:
-        """Find the servers when the first question comes; OSError if resolv.conf is unreadable."""
-        servers, said = self._nameservers, False
-        if not servers:
-            servers, said = _resolv_conf(RESOLV_CONF)
-        here = all(ipaddress.ip_address(s.host.partition("%")[0]).is_loopback for s in servers)
-        self._trusted = {"yes": True, "no": False}.get(self._trust_ad, said or here)
-        self._servers = NameServers(servers)
-        return self._servers
+    def _begin(self) -> tuple[NameServers, bool]:
+        """Return the servers, and whether they are trusted with AD.
+
+        resolv.conf is read again when it has changed; OSError if it cannot be read.
+        """
+        stamp = None if self._nameservers else _stamp(RESOLV_CONF)
+        if self._servers is None or stamp != self._stamp:
+            servers, said = self._nameservers, False
+            if not servers:
+                servers, said = _resolv_conf(RESOLV_CONF)
+            hosts = [server.host.partition("%")[0] for server in servers]
+            here = all(ipaddress.ip_address(host).is_loopback for host in hosts)
+            self._trusted = {"yes": True, "no": False}.get(self._trust_ad, said or here)
+            self._servers, self._stamp = NameServers(servers), stamp
+        return self._servers, self._trusted
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    """Return what is another when the file at ``path`` is; None if there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_ino
 
 
 def _resolv_conf(path: str) -> tuple[tuple[Endpoint, ...], bool]:

@@ -329,6 +329,8 @@ ZONES: dict[str, Entry] = {
     "_25._tcp.weak.example.test": {"TLSA": Rule([TLSA], ad=False)},
     "mx.open.test": {"A": ["192.0.2.13"]},
     "_25._tcp.mx.open.test": {"TLSA": [TLSA]},
+    "out.open.test": {"CNAME": ["mx.open.test."]},
+    "_25._tcp.out.open.test": {"TLSA": [TLSA]},
     "null.test": {"MX": ["0 ."]},
     "mixed.test": {"MX": ["0 .", "10 mx.example.test."]},
     "text.test": {"TXT": ['"v=STSv1; " "id=1;"', '"other"']},
@@ -488,6 +490,7 @@ TLSA_CASES = [
     ("dark.example.test", "dark.example.test", 0, True, True),  # the host must not be used
     ("weak.example.test", "weak.example.test", 0, False, False),
     ("mx.open.test", "", 0, False, False),
+    ("out.open.test", "", 0, False, False),
     ("gone.test", "", 0, False, True),
 ]
 
@@ -501,7 +504,9 @@ def test_tlsa(host: str, base: str, count: int, secure: bool, trouble: bool) -> 
         for record in found.records:
             assert (record.usage, record.selector, record.matching) == (3, 1, 1)
             assert record.data == b"\xab" * 32
-        assert host != "mx.open.test" or not server.times("_25._tcp.mx.open.test")
+        assert not any(
+            name.endswith(".open.test") for name, kind, _ in server.asked if kind == "TLSA"
+        )
 
     asked(talk)
 
@@ -522,8 +527,7 @@ def test_n5_ad_counts_only_from_those_who_are_trusted(
     places = (Endpoint("127.0.0.1" if here else "192.0.2.53", 53),)
     monkeypatch.setattr(resolve, "_resolv_conf", lambda path: (places, said))
     resolver = Resolver(trust_ad=trust)
-    resolver._begin()
-    assert resolver._trusted == secure
+    assert resolver._begin()[1] == secure
 
     async def talk(resolver: Resolver, server: NameServer) -> None:
         found = await resolver.addresses("mx.example.test", 0.0)
@@ -549,6 +553,22 @@ def test_resolv_conf(text: str, hosts: tuple[str, ...], trusted: bool, tmp_path:
     path.write_text(text, encoding="latin-1")
     expected = tuple([Endpoint(host, 53) for host in hosts]), trusted
     assert resolve._resolv_conf(str(path)) == expected
+
+
+def test_resolv_conf_is_read_again_when_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "resolv.conf"
+    monkeypatch.setattr(resolve, "RESOLV_CONF", str(path))
+    resolver = Resolver()
+    first = resolver._begin()
+    assert resolver._begin()[0] is first[0]
+    assert first[1]
+    path.write_text("nameserver 192.0.2.53\n")
+    second = resolver._begin()
+    assert second[0] is not first[0]
+    assert resolver._begin()[0] is second[0]
+    assert not second[1]
 
 
 def test_without_resolv_conf_it_is_this_machine(tmp_path: Path) -> None:
