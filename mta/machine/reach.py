@@ -55,6 +55,7 @@ PLAIN_FOR = 600.0
 REMEMBERED_MAX = 10_000
 
 _CLEAR = TlsPolicy(OFF)
+_NO_TLS = "starttls-not-supported"
 
 Report = Callable[[TlsFact], None]  # who hears of TLS
 
@@ -163,11 +164,11 @@ class Reach:
             policy = _CLEAR
         place = Place(name, address, target.port, policy)
         found = await self._connect(owner, target, domain, place)
-        if _tls_failed(found) and _tested(target, place.policy.origin):
+        if _trouble(found) and _tested(target, place.policy.origin):
             self._untrusted.add(key, now)
             place = replace(place, policy=TlsPolicy(target.level))
             found = await self._connect(owner, target, domain, place)
-        if place.policy.level == MAY and _tls_failed(found):
+        if place.policy.level == MAY and _trouble(found) not in ("", _NO_TLS):
             self._plain.add(key, now)
             place = replace(place, policy=_CLEAR)
             found = await self._connect(owner, target, domain, place)
@@ -193,7 +194,8 @@ class Reach:
         if found.tls is not None:
             word = place.policy.origin if place.policy.origin != "config" else place.policy.level
             self._tell(target, domain, place.name, word, found.tls)
-        if isinstance(found, Failure) and target.requiretls and _never_has_tls(found):
+        if isinstance(found, Failure) and target.requiretls and _trouble(found) == _NO_TLS:
+            # The host is set up so: it is no trouble of today.
             reply = Reply(550, "5.7.10", f"REQUIRETLS: {found.outcome.reply.text}"[:500])
             return replace(found, outcome=Outcome(reply, MESSAGE))
         return found
@@ -213,13 +215,9 @@ def _tested(target: Target, origin: str) -> bool:
     return target.sts == TESTING and origin == "sts"
 
 
-def _tls_failed(found: Connection | Failure) -> bool:
-    return isinstance(found, Failure) and found.tls is not None and found.tls.result != ""
-
-
-def _never_has_tls(failure: Failure) -> bool:
-    """True if the host has no TLS: that is how it is set up, and no trouble of today."""
-    return failure.tls is not None and failure.tls.result == "starttls-not-supported"
+def _trouble(found: Connection | Failure) -> str:
+    """Return what was wrong with TLS where no connection was had, in RFC 8460's word."""
+    return found.tls.result if isinstance(found, Failure) and found.tls is not None else ""
 
 
 def _worse(before: Failure | None, failure: Failure) -> Failure:

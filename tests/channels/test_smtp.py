@@ -323,9 +323,8 @@ def test_a_name_of_many_addresses_is_not_tried_for_ever(monkeypatch: pytest.Monk
         dead = ("127.0.0.7", "127.0.0.8", "127.0.0.9")
         names = Names(far=Addresses((*dead, "127.0.0.1")), near=Addresses((*dead[1:], "127.0.0.1")))
         post = Post(port, names)
-        post.offer(host="far.example.test")
-        post.offer(host="near.example.test")
-        await post.wait()
+        await post.send(host="far.example.test")
+        await post.send(host="near.example.test")
         assert post.codes == [421, 250]
 
     run(talk())
