@@ -35,7 +35,7 @@ from mta.policy.load import Gate, Thresholds
 from mta.policy.select import Ages
 from mta.spool.entry import Envelope
 from mta.spool.intake import take_in
-from mta.spool.layout import JobName
+from mta.spool.layout import JobName, host_word
 from mta.spool.spool import Spool
 
 __all__ = ["Daemon"]
@@ -179,10 +179,19 @@ class Daemon:
         self._nudge()
 
     def _hear(self, queue: str, ear: Ear) -> None:
-        """Take in the names that intake rings; a "*" means that it could not name all."""
+        """Take in the names that intake rings; a "*" means that it could not name all.
+
+        "!HOST" is a listener's: HOST has asked for its mail (RFC 1985).
+        """
         for datagram in ear.read():
             if datagram == b"*":
                 self._next_sweep = 0.0
+                continue
+            if datagram[:1] == b"!":  # a host asks for its mail
+                host = host_word(datagram[1:].decode("utf-8", "surrogateescape"))
+                for lane in self._lanes:
+                    if lane.channel.queue == queue:
+                        lane.hurry(host)
                 continue
             files = datagram.decode("utf-8", "surrogateescape").split("\n")
             names = [n for n in (JobName.parse(queue, file) for file in files) if n is not None]

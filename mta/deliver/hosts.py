@@ -116,6 +116,10 @@ class Hosts:
         self._settle_question(host)
         return "revived" if self._dead.revive(host) else ""
 
+    def revive(self, host: Host) -> None:
+        """Forget that ``host`` is dead: it says that it is back, but has still to answer."""
+        self._dead.revive(host)
+
     def news(self, host: Host, message_id: str) -> bool:
         """Tell, once, whether a job with this id has yet to be told why its host is left alone."""
         record = self._record(host)

@@ -22,7 +22,7 @@ Invariants, each a property in tests/deliver/test_index.py
 from __future__ import annotations
 
 from collections import deque
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from mta.spool.layout import JobName
 from mta.types import Host
@@ -191,6 +191,16 @@ class Index:
         if self._dead.pop(host, None) is not None:
             self._to_go.give(host, self._shelved.take(host))
             self.ready(host)
+
+    def hurry(self, host: Host) -> None:
+        """Let the names of ``host`` go that wait for a time; it is put aside no more."""
+        self.unshelve(host)
+        waiting = sorted([entry for entry in self._later if entry[2].host == host])
+        self._later = [entry for entry in self._later if entry[2].host != host]
+        heapify(self._later)
+        for when, key, name in waiting:
+            if self._known.get(key) == when:
+                self._admit(key, name)
 
     def revisit(self, now: float, most: int = 1000) -> bool:
         """Let go whose time has come, at most so many names; return whether more wait for it."""

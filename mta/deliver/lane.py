@@ -26,7 +26,7 @@ from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide, slots
 from mta.policy.select import ALL_AGES, Ages
 from mta.spool.layout import arrived
 from mta.types import CHANNEL, HOST, Host, Outcome, Recipient
-from mta.values import TYPE_CHECKING, frozen
+from mta.values import TYPE_CHECKING, frozen, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lane", "Rules"]
 
+ASKED_LIMIT = 1000  # hosts
 BATCH = 64  # jobs that one pump looks at, before the program's answers are read again
 PLAIN = ("local", "pipe", "list")  # programs that connect to nobody: no host can be dead
 
@@ -109,6 +110,7 @@ class Lane:
         self._troubles = 0
         self._paused_until = 0.0
         self._dated = ("", 0.0)
+        self._asked: dict[Host, float] = {}  # when hosts asked for their mail (ETRN)
 
     def attach(self, program: Program) -> None:
         """Work with ``program``, which calls told(), done() and lost()."""
@@ -205,8 +207,21 @@ class Lane:
         )
 
     def _decide(self, job: JobFacts, now: float) -> Verdict:
-        facts = self.hosts.facts(job.host, now, self._clock.monotonic())
-        return decide(job, facts, self._room(now), now)
+        facts, room = self.hosts.facts(job.host, now, self._clock.monotonic()), self._room(now)
+        asked = self._asked.get(job.host, 0.0)
+        if asked > room.force_before:
+            room = replace(room, force_before=asked)
+        return decide(job, facts, room, now)
+
+    def hurry(self, host: Host) -> None:
+        """Try now what waits for ``host`` (as names spell it): it has asked for its mail."""
+        if host and not self.stopping:
+            self._asked.pop(host, None)
+            self._asked[host] = self._clock.wall()
+            if len(self._asked) > ASKED_LIMIT:
+                del self._asked[next(iter(self._asked))]
+            self.hosts.revive(host)
+            self.index.hurry(host)
 
     def _next_host(self) -> Host | None:
         """Return the host whose turn it is; put aside and pass over those that may not have it."""

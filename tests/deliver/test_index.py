@@ -13,7 +13,9 @@ def name(number, host):
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["offer", "take", "shelve", "unshelve", "later", "forget", "clock"]),
+        st.sampled_from(
+            ["offer", "take", "shelve", "unshelve", "hurry", "later", "forget", "clock"]
+        ),
         st.integers(0, 60),
         st.sampled_from(HOSTS),
     ),
@@ -49,6 +51,13 @@ def test_x1_x4_a_name_is_in_one_place_and_dead_hosts_are_left(steps):
         elif step == "unshelve":
             dead.pop(host, None)
             index.unshelve(host)
+        elif step == "hurry":
+            dead.pop(host, None)
+            index.hurry(host)
+            place = {
+                n: "go" if n.host == host and not isinstance(p, str) else p
+                for n, p in place.items()
+            }
         elif step == "later" and taken:
             place[taken[0]] = now + 1 + number
             index.later(taken[0], now + 1 + number)

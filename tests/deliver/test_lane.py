@@ -363,3 +363,45 @@ def test_a_success_that_the_next_server_reports_is_not_ours_to_report(passed):
     house.answer(1, OK, passed=passed)
     assert len(house.returns.notices) == (0 if passed else 1)
     assert not house.spool.jobs
+
+
+def test_a_host_that_asks_for_its_mail_gets_it_now():
+    house = House()
+    house.queue(*["down"] * 3, "other")
+    assert house.run(lambda host: DOWN if host == "down" else GREY) == {"down": 1, "other": 1}
+    house.clock.now += 1
+    house.pump()
+    assert not house.program.sent
+    house.lane.hurry("down")
+    house.pump()
+    assert [flight.name.host for flight in house.program.sent.values()] == ["down"]
+    house.answer(2 + 1, OK)
+    house.pump()
+    while house.program.sent:
+        house.answer(next(iter(house.program.sent)), OK)
+        house.pump()
+    assert [name.host for name in house.spool.jobs] == ["other"]
+
+
+def test_the_memory_of_who_asked_is_bounded():
+    house = House()
+    for number in range(3000):
+        house.lane.hurry(f"h{number}")
+    assert len(house.lane._asked) == 1000
+    house.lane.hurry("")
+    house.lane.abandon()
+    house.lane.hurry("late")
+    assert "late" not in house.lane._asked and "" not in house.lane._asked
+
+
+def test_a_job_that_was_tried_after_its_host_asked_waits_again():
+    house = House()
+    house.queue("a")
+    house.run(lambda host: GREY)
+    house.clock.now += 1
+    house.lane.hurry("a")
+    house.clock.now += 1
+    house.pump()
+    house.answer(next(iter(house.program.sent)), GREY)
+    house.pump()
+    assert not house.program.sent
