@@ -118,6 +118,8 @@ def _rejected(e: Fields) -> tuple[tuple[str, str], ...]:
 def _disconnected(e: Fields) -> tuple[tuple[str, str], ...]:
     words, well, said = [], 0, 0
     for word, (total, good) in e["commands"].items():
+        if not total:
+            continue
         words.append(f"{word}={good}" if good == total else f"{word}={good}/{total}")
         well, said = well + good, said + total
     words.append(f"commands={well}" if well == said else f"commands={well}/{said}")

@@ -164,9 +164,11 @@ GOLDEN = [
     ),
     (
         "disconnected",
-        lambda log: log.disconnected(PC, {"ehlo": (1, 1), "rcpt": (3, 1), "quit": (1, 1)}),
+        lambda log: log.disconnected(
+            PC, {"ehlo": (1, 1), "rcpt": (3, 1), "auth": (0, 0), "quit": (1, 1)}
+        ),
         [(f"posthouse/smtpd[PID]: disconnect from {PC} ehlo=1 rcpt=1/3 quit=1 commands=3/5")],
-        f'"client":"{PC}","commands":{{"ehlo":[1,1],"rcpt":[3,1],"quit":[1,1]}}}}',
+        f'"client":"{PC}","commands":{{"ehlo":[1,1],"rcpt":[3,1],"auth":[0,0],"quit":[1,1]}}}}',
     ),
     (
         "rejected",

@@ -34,6 +34,18 @@ def test_g2_an_address_cannot_end_its_brackets(sender: str, to: str, original: s
     assert [text.count(">") for _, text in lines] == [1, 1, 2]
 
 
+@given(path=BRACKETS, to=BRACKETS, helo=BRACKETS, stage=st.sampled_from(["RCPT", "MAIL", "DATA"]))
+def test_g2_a_refused_client_cannot_end_them_either(
+    path: str, to: str, helo: str, stage: str
+) -> None:
+    refused = {
+        "stage": stage, "client": "x[192.0.2.1]", "code": 550, "status": "5.7.0", "text": "no",
+        "from": path, "to": to, "protocol": "ESMTP", "helo": helo,
+    }  # fmt: skip
+    ((_, text),) = TEXT["rejected"][1](refused)
+    assert text.count("<") == text.count(">") == (4 if helo else 3)
+
+
 @pytest.mark.parametrize(
     ("delay", "text"),
     [
