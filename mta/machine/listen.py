@@ -12,7 +12,8 @@ Units    BACKLOG connections may wait to be accepted; the kernel may hold fewer.
 
 Invariants, each a test in tests/smtpd/test_listen.py
     LS1  A socket file whose owner is gone is replaced; one that answers is not.
-    LS2  What a supervisor passed is matched by its address, and the rest is closed.
+    LS2  What a supervisor passed is known by its address; what it passed to another
+         process is left alone.
 """
 
 from __future__ import annotations

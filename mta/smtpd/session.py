@@ -144,7 +144,8 @@ class Session:
             self._hall.log.lost_connection(self._after(), self.client)
         counts = self.counts or []
         said = {word: (counts[2 * n], counts[2 * n + 1]) for n, word in enumerate(WORDS) if counts}
-        said["commands"] = (self.server.commands, self.server.commands)
+        if self.over == "quit":
+            said["quit"] = (1, 1)
         self._hall.log.disconnected(self.client, said)
         self.server.lost(reason)
         self._hall.left(self)
