@@ -266,16 +266,15 @@ class Server:
         session.out.append(challenge(octets))
 
     def _line(self) -> bytes | None:
-        """Return the next line without its CRLF, None if it is not whole; one too long is b""."""
+        """Return the next line without its CRLF, None if it is not whole; see ``_overlong``."""
         buffer, at = self._buffer, self._at
         end = buffer.find(b"\r\n", at)
         limit = self._session.terms.command_line
         if end >= 0:
             self._at = end + 2
-            if not self._overlong and end - at <= limit:
-                return buffer[at:end]
-            self._overlong = True
-            return b""
+            if end - at > limit:
+                self._overlong = True
+            return buffer[at:end]
         if at:
             self._buffer = buffer = buffer[at:]
             self._at = 0

@@ -59,7 +59,7 @@ def _hello(session: Session, text: str) -> Said:
     if session.esmtp:
         session.out.append(offer(session.terms, session.secured))
     else:
-        session.out.append(f"250 {session.terms.hostname}\r\n".encode("ascii"))
+        session.out.append(f"250 {session.terms.hostname}\r\n".encode("ascii", "replace"))
     return _reset(session)
 
 

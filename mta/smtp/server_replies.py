@@ -129,7 +129,7 @@ FIXED: dict[str, bytes] = {
 def greeting(terms: Terms) -> bytes:
     """Return the 220 that opens a session."""
     kind = "LMTP" if terms.service == "lmtp" else "ESMTP"
-    return f"220 {terms.hostname} {kind} Posthouse\r\n".encode("ascii")
+    return f"220 {terms.hostname} {kind} Posthouse\r\n".encode("ascii", "replace")
 
 
 def challenge(octets: bytes) -> bytes:
@@ -166,4 +166,4 @@ def offer(terms: Terms, secured: bool) -> bytes:
     if terms.xclient:
         lines.append(f"XCLIENT {' '.join(XCLIENT_NAMES)}")
     text = "".join([f"250-{line}\r\n" for line in lines[:-1]]) + f"250 {lines[-1]}\r\n"
-    return text.encode("ascii")
+    return text.encode("ascii", "replace")

@@ -135,6 +135,12 @@ def test_r6_the_limit_is_exact() -> None:
     assert read([b"..2345678\r\n.\r\n"], False, 10) == (b".2345678\r\n", "", b"")
 
 
+def test_r6_bare_goes_before_size() -> None:
+    for pieces in ([b"abcdef\r\nx\ny\r\n.\r\n"], [b"abcdef\r\n", b"x", b"\ny\r\n.\r\n"]):
+        assert read(pieces, False, 4) == (b"", "bare", b"")
+        assert read(pieces, True, 4) == (b"", "size", b"")
+
+
 def chunks(pieces: list[bytes], lenient: bool, binary: bool = False) -> tuple[bytes, str]:
     reader = ChunkReader(0, lenient, binary)
     body = b"".join([reader.feed(piece) for piece in pieces]) + reader.end()

@@ -24,6 +24,7 @@ from mta.smtp.server import (
 )
 from mta.smtp.server_replies import GO_AHEAD, START_TLS
 from mta.types import NULL_PATH, Mailbox, Reply
+from mta.values import replace
 from tests.smtp.listen import OK, TERMS, Host, Verdict, greeted
 
 NO = Reply(550, "5.1.1", "no such user")
@@ -327,6 +328,20 @@ def test_noops_without_end_are_errors() -> None:
     host = greeted()
     assert set(host.say(*["NOOP"] * 99)) == {"250 2.0.0 ok"}
     assert host.say(*["NOOP"] * 30)[-1] == "421 4.7.0 too many errors"
+
+
+def test_only_the_noops_are_errors() -> None:
+    host = greeted()
+    host.say(*["NOOP"] * 100)
+    assert host.server.errors == 1
+    host.say("MAIL FROM:<>", "RCPT TO:<a@b.c>")
+    assert host.server.errors == 1
+
+
+def test_421_is_said_once() -> None:
+    host = greeted(replace(TERMS, errors=1))
+    host.say(*["NOOP"] * 99)
+    assert host.say("EXPN a") == ["502 5.7.0 lists are not shown", "421 4.7.0 too many errors"]
 
 
 def test_quit_behind_the_dot_comes_in_order() -> None:
