@@ -64,6 +64,7 @@ TYPES = {"A": 1, "CNAME": 5, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "TLSA":
 RECORDS_MAX = 100  # kept of one answer; of MX, the best
 POINTERS_MAX = 5
 POINTER_LIMIT = 15.0
+_UNUSABLE = "255 255 255"  # for a TLSA record that cannot be read: it is not as if there were none
 LARGE = 8192  # octets of an answer that are read beside everything else
 
 
@@ -316,8 +317,8 @@ def _hops(records: tuple[str, ...]) -> tuple[Hop, ...]:
 
 
 def _tlsa(text: str) -> Tlsa:
-    usage, selector, matching, data = text.split(None, 3)
-    return Tlsa(int(usage), int(selector), int(matching), bytes.fromhex(data))
+    usage, selector, matching, *data = text.split()
+    return Tlsa(int(usage), int(selector), int(matching), bytes.fromhex("".join(data)))
 
 
 def _read(wire: bytes, kind: str, trusted: bool) -> Answer:
@@ -328,7 +329,7 @@ def _read(wire: bytes, kind: str, trusted: bool) -> Answer:
     import dns.rcode
 
     try:
-        message = dns.message.from_wire(wire, ignore_trailing=True)
+        message = dns.message.from_wire(wire, ignore_trailing=True, continue_on_error=True)
         if not isinstance(message, dns.message.QueryMessage):
             return Answer((), 0.0, "malformed answer")
         chain = message.resolve_chaining()
@@ -339,9 +340,14 @@ def _read(wire: bytes, kind: str, trusted: bool) -> Answer:
     secure = trusted and bool(message.flags & dns.flags.AD)
     end = chain.canonical_name.to_text(omit_final_dot=True).lower() if chain.cnames else ""
     ttl = float(chain.minimum_ttl)
-    if chain.answer is not None:
-        return Answer(_records(chain, kind), ttl, "", secure, end)
     absent = message.rcode() == dns.rcode.NXDOMAIN
+    records = _records(chain, kind)
+    if message.errors and kind == "TLSA" and not absent:
+        records += (_UNUSABLE,)
+    if records:
+        return Answer(records, ttl, "", secure, end)
+    if message.errors:
+        return Answer((), 0.0, "malformed answer")
     return Answer((), ttl, ABSENT if absent else EMPTY, secure, end)
 
 

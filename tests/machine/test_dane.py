@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mta.machine import dane
 from mta.machine.answers import Tlsa
 from mta.machine.dane import usable, verdict
+from mta.machine.x509 import Certificate
 from tests.certificates import Certified, make_ca, make_certificate
 
 HOST = "mx.example.test"
@@ -101,6 +102,29 @@ def test_e2_who_is_no_authority_issues_nothing() -> None:
     leaf = make_certificate([HOST], middle)
     assert judge([record(2, 0, 1, ROOT)], ders(leaf, middle, ROOT)) == dane.UNTRUSTED
     assert judge([record(2, 0, 1, middle)], ders(leaf, middle, ROOT)) == dane.UNTRUSTED
+
+
+@pytest.mark.parametrize("question", ["serves", "allows", "may_issue"])
+def test_e2_every_certificate_is_asked_what_it_may(
+    question: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [record(2, 0, 1, ROOT)]
+    assert judge(said) == ""
+    monkeypatch.setattr(Certificate, question, lambda self, *_: False)
+    assert judge(said) == dane.UNTRUSTED
+    assert judge([record(3, 0, 1, LEAF)]) == ""
+
+
+def test_e2_an_authority_knows_how_many_are_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def may_issue(self: Certificate, below: int) -> bool:
+        asked.append(below)
+        return True
+
+    monkeypatch.setattr(Certificate, "may_issue", may_issue)
+    assert judge([record(2, 0, 1, ROOT)]) == ""
+    assert asked == [0, 1, 2]
 
 
 @pytest.mark.parametrize("late", range(3))

@@ -100,6 +100,12 @@ def test_versions_by_turns() -> None:
     assert found == ("2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2", "2001:db8::3")
 
 
+def test_x2_no_host_has_all_the_room() -> None:
+    many = Addresses(tuple([f"192.0.2.{n}" for n in range(1, 30)]))
+    found = route([(1, "a"), (2, "b")], {"a": many, "b": B})
+    assert [len(host.addresses) for host in found.hosts] == [SHARE_MAX, 1]
+
+
 def test_a_host_that_does_not_resolve_is_left_out() -> None:
     for bad in (GONE, BARE, SICK):
         assert names(route([(1, "x"), (2, "b")], {"x": bad, "b": B})) == ["b"]

@@ -9,15 +9,17 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+import dns.message
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mta.machine import answers, ask, resolve
+from mta.machine import answers, ask, dane, resolve
 from mta.machine.answers import CACHE_MAX, STALE_AGAIN, STALE_MAX, Answer, Answers
 from mta.machine.net import Endpoint
 from mta.machine.resolve import Addresses, Hop, Resolver, ascii_name
 from mta.types import HOST
+from mta.values import replace
 from tests.nameserver import FORMERR, NOTIMP, REFUSED, SERVFAIL, SILENT, Entry, NameServer, Rule
 
 T = TypeVar("T")
@@ -682,6 +684,73 @@ def test_what_is_slow_to_import_is_imported_late(module: str) -> None:
     text = f"import sys, mta.machine.{module}; print({slow} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, check=True)
     assert done.stdout == b"set()\n"
+
+
+def wires() -> list[tuple[str, bytes]]:
+    server = NameServer(ZONES)
+    questions = [("mx.example.test", "A"), ("alias.example.test", "AAAA"), ("text.test", "TXT")]
+    questions += [("example.test", "MX"), ("_25._tcp.mx.example.test", "TLSA"), ("gone.test", "A")]
+    questions += [("9.2.0.192.in-addr.arpa", "PTR"), ("one.test", "CNAME"), ("null.test", "MX")]
+    made = []
+    for name, kind in questions:
+        query = dns.message.make_query(name, kind, use_edns=0)
+        made.append((kind, server.answer(query, server.find(query, "udp")).to_wire()))
+    return made
+
+
+WIRES = wires()
+
+
+@given(
+    st.sampled_from(WIRES),
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=5),
+    st.integers(0, 300),
+)
+@settings(max_examples=200)
+def test_n2_any_octets_are_an_answer_or_trouble(
+    said: tuple[str, bytes], changes: list[tuple[int, int]], size: int
+) -> None:
+    kind, wire = said
+    whole = 12 + wire[12:].index(b"\0") + 5  # the question itself was found to be ours
+    octets = bytearray(wire)
+    for at, octet in changes:
+        octets[whole + at % (len(octets) - whole)] = octet
+    answer = resolve._read(bytes(octets[: max(size, whole)]), kind, True)
+    assert answer.trouble or answer.records
+    assert len(answer.trouble) < 80
+
+    async def ask(name: str, kind: str) -> Answer:
+        return answer
+
+    async def talk() -> None:
+        resolver = Resolver(ask=ask)
+        await resolver.pointer("192.0.2.9", 0.0)
+        await resolver.text("a.test", 0.0)
+        await resolver.addresses("a.test", 0.0)
+        if kind == "MX":
+            await resolver.exchangers("a.test", 0.0)
+        if kind == "TLSA":
+            await resolver._tlsa_at("a.test", 25, 0.0)
+
+    asyncio.run(talk())
+
+
+@pytest.mark.parametrize("good", [0, 1, 2])
+def test_a_tlsa_record_that_cannot_be_read_is_one_that_is_not_usable(good: int) -> None:
+    query = dns.message.make_query("_25._tcp.mx.example.test", "TLSA", use_edns=0)
+    server = NameServer({"_25._tcp.mx.example.test": {"TLSA": [TLSA, TLSA.replace("ab", "cd")]}})
+    wire = bytearray(server.answer(query, server.find(query, "udp")).to_wire())
+    for _ in range(2 - good):  # RFC 7671 s10.1: its length is not that of its digest
+        wire[wire.index(b"\x03\x01\x01") + 2] = 2
+    answer = replace(resolve._read(bytes(wire), "TLSA", True), secure=True)
+
+    async def ask(name: str, kind: str) -> Answer:
+        return answer
+
+    found = asyncio.run(Resolver(ask=ask)._tlsa_at("mx.example.test", 25, 0.0))
+    assert found.trouble is None
+    assert len(dane.usable(found.records)) == good
+    assert found.records
 
 
 def test_a_closed_port_is_a_reason_at_once() -> None:
