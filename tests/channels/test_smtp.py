@@ -17,7 +17,7 @@ from mta.channels.smtp import main
 
 from mta.channel.records import Dispatch, Told
 from mta.channel.talk import DeliverEnd
-from mta.machine import courier, reach, site
+from mta.machine import courier, site
 from mta.machine.answers import Exchangers, Hop
 from mta.machine.resolve import Addresses, Resolver
 from mta.machine.site import Delivery, Site
@@ -314,22 +314,6 @@ def test_a_message_that_was_heard_is_not_tried_again(where: bytes) -> None:
     run(talk())
 
 
-def test_a_name_of_many_addresses_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Sink] = []
-    monkeypatch.setattr(reach, "ADDRESSES_MAX", 3)
-
-    async def talk() -> None:
-        _, port = await listen(lambda: Sink(made))
-        dead = ("127.0.0.7", "127.0.0.8", "127.0.0.9")
-        names = Names(far=Addresses((*dead, "127.0.0.1")), near=Addresses((*dead[1:], "127.0.0.1")))
-        post = Post(port, names)
-        await post.send(host="far.example.test")
-        await post.send(host="near.example.test")
-        assert post.codes == [421, 250]
-
-    run(talk())
-
-
 def test_p4_a_body_goes_in_blocks_as_the_socket_takes_them() -> None:
     class Clogged(asyncio.Transport):
         """A transport that pauses its protocol at every write."""
@@ -429,7 +413,7 @@ def test_a_body_that_is_not_as_promised_is_not_sent_whole(body: bytes) -> None:
     run(talk())
 
 
-def test_addresses_of_a_name_are_tried_in_order() -> None:
+def test_addresses_of_a_name_are_tried_until_one_answers() -> None:
     made: list[Sink] = []
 
     async def talk() -> None:
