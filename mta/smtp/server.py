@@ -10,7 +10,7 @@ sequence, limits.  Everything else is an event that its driver answers.
     Chunk    octets of the body; no answer
     DataEnd  answer(reply): the transaction is over.  LMTP: answer_each(), or answer()
              for all alike
-    Reset    the open transaction is gone; no answer
+    Reset    the open transaction, or exchange of AUTH, is gone; no answer
     Closed   the session is over; send take() and close
 
 The driver stops reading while an answer is due, so that never more than one read is
@@ -21,7 +21,8 @@ which forgets the session, it sets what the attributes say after its answer.  Af
 Source   RFC 5321 s3, s4.1, s4.5.3; PIPELINING: RFC 2920; STARTTLS: RFC 3207; AUTH: RFC 4954;
          CHUNKING: RFC 3030; LMTP: RFC 2033; table in server_states.py.
 Units    Limits are those of Terms.
-State    One session: its state, at most one command line, never a body.
+State    One session (server_session.py) and its octets: at most one command line, never
+         a body.  What commands do: server_acts.py; what answers do: server_answers.py.
 
 A command line ends at CRLF and nowhere else.  What comes behind DATA before its 354, or
 behind STARTTLS, ends the session: an honest client waits (RFC 2920 s3.1), and the octets
