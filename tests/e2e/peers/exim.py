@@ -28,6 +28,8 @@ log_selector = +all_parents +smtp_confirmation +tls_certificate_verified +receiv
   +8bitmime
 smtp_enforce_sync = {strict}
 smtp_accept_max_per_connection = 1000
+smtp_accept_queue_per_connection = 0
+smtp_accept_max = 0
 pipelining_advertise_hosts = *
 dsn_advertise_hosts = *
 chunking_advertise_hosts = *

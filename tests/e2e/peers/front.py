@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import argon2
@@ -29,7 +29,8 @@ BIG = "limits: {recipients: 20000}\n"
 class Front:
     """A house that runs smtpd and the local channel; ``ports`` by service, and "proxy".
 
-    ``channels`` and ``daemons`` come after the local one.
+    ``files`` lie beside mta.yaml, readable by nobody else.  ``channels`` come after the local
+    one, ``daemons`` before its deliver.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Front:
         auth: str = "passwords: passwords, mechanisms: [PLAIN, LOGIN]",
         limits: str = "recipients: 20000",
         relay_from: str = "",
+        files: Mapping[str, bytes] | None = None,
     ) -> None:
         self.ports = {name: refused_port() for name in (*SERVICES, "proxy")}
         rows = [f'  - {{address: "127.0.0.1:{self.ports[s]}", service: {s}}}' for s in SERVICES]
@@ -57,6 +59,9 @@ class Front:
         certificate.write(self.root, "server")
         self.ca = self.root / "ca.pem"
         self.ca.write_bytes(authority.pem())
+        for name, octets in (files or {}).items():
+            (self.root / name).write_bytes(octets)
+            (self.root / name).chmod(0o600)
         hashed = argon2.PasswordHasher(time_cost=1, memory_cost=1024).hash(PASSWORD)
         passwords = self.root / "passwords"
         passwords.write_text(f"alice:{hashed}\n")
