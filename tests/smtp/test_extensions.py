@@ -118,6 +118,14 @@ def test_original_recipients(original: str, words: str) -> None:
     assert rcpt_parameters(NO_EXTENSIONS, wish, 0) == ""
 
 
+@pytest.mark.parametrize(
+    ("envid", "words"),
+    [("x" * 100, " ENVID=" + "x" * 100), ("x" * 101, ""), ("+" * 34, ""), ("ü", ""), ("", "")],
+)
+def test_an_envelope_id_keeps_its_limit(envid: str, words: str) -> None:
+    assert mail_parameters(offer(b"DSN"), Transaction(ASCII, (ASCII,), envid=envid)) == words
+
+
 def test_limits_and_mechanisms() -> None:
     offered = offer(b"LIMITS mailmax=20 RCPTMAX=100 RCPTDOMAINMAX=1 X=2", b"AUTH plain LOGIN")
     limits = (offered.mail_max, offered.rcpt_max, offered.rcpt_domain_max)
