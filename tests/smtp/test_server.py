@@ -606,3 +606,13 @@ def test_ehlo_ends_a_transaction() -> None:
     assert host.server.client_name == "b"
     assert host.say("RCPT TO:<a@b.c>") == ["503 5.5.1 MAIL comes first"]
     assert Mailbox("a", "b.c")
+
+
+def test_a_parameter_is_known_only_where_its_extension_was_offered() -> None:
+    unknown = "555 5.5.4 a parameter is not known here"
+    assert greeted().say("MAIL FROM:<> REQUIRETLS", "MAIL FROM:<> AUTH=<>") == [unknown] * 2
+    assert greeted(RICH).say("MAIL FROM:<> REQUIRETLS AUTH=<>") == ["250 2.0.0 ok"]
+    assert greeted(PLAIN).say("MAIL FROM:<> REQUIRETLS", "MAIL FROM:<> AUTH=<>") == [
+        unknown,
+        "250 2.0.0 ok",
+    ]
