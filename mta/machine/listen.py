@@ -41,16 +41,19 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def listen(address: str, count: int = 1) -> list[socket.socket]:
+def listen(address: str, count: int = 1, *, more: bool = False) -> list[socket.socket]:
     """Return ``count`` sockets that listen at ``address`` (one for a Unix path).
 
-    ConfigError, naming the address, if that cannot be.
+    ConfigError, naming the address, if that cannot be; also if another process has
+    it, unless these are ``more`` sockets for an address that is ours.
     """
     made: list[socket.socket] = []
     try:
         if address.startswith("unix:"):
             return [_unix(address[5:])]
         host, port = split_address(address)
+        if port and not more:
+            _claim(host, port)
         for _ in range(count):
             made.append(_tcp(host, port))
             port = made[0].getsockname()[1]  # port 0 is any, but the same for all
@@ -59,6 +62,16 @@ def listen(address: str, count: int = 1) -> list[socket.socket]:
             sock.close()
         raise ConfigError(f"cannot listen on {address}: {error.strerror or error}") from None
     return made
+
+
+def _claim(host: str, port: int) -> None:
+    """Raise OSError if anybody listens there: SO_REUSEPORT would let us in beside him."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
 
 
 def _tcp(host: str, port: int) -> socket.socket:

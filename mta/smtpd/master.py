@@ -105,8 +105,8 @@ class Master:
                 if address in self._passed or (had and address.startswith("unix:")):
                     wanted[address] = had
                     continue
-                more = self._workers - len(had)
-                made = listen(address, more) if more > 0 else []
+                missing = self._workers - len(had)
+                made = listen(address, missing, more=bool(had)) if missing > 0 else []
                 new += made
                 wanted[address] = [*had, *made][: self._workers]
         except ConfigError:
@@ -136,7 +136,7 @@ class Master:
                 if signal.SIGHUP in came:
                     self._reload()
                 self._start_due()
-                self._log.maybe_flush(time.monotonic())
+                self._log.flush()
         finally:
             self._stop()
             signals.close()

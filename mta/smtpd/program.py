@@ -61,10 +61,11 @@ def _run(arguments: Sequence[str]) -> int:
     level = given.get("V", "").upper()
     if level and level not in LEVELS:
         raise UsageError(f"-V: there are {' '.join(LEVELS)}")
+    workers = _workers(given.get("workers"))
     config = load_config(given.get("config"))
     log = _log(config, level)
     listen.raise_descriptors()
-    master = Master(config, log, workers=_workers(given.get("workers")), level=level)
+    master = Master(config, log, workers=workers, level=level)
     log.started("smtpd", arguments)
     try:
         return master.run()

@@ -190,14 +190,13 @@ class Session:
         server, hall, react = self.server, self._hall, _REACT
         tls = False
         while not self.busy:
-            event = server.next_event()
-            if event is not None:
-                react[type(event)](self, hall, event)
-                tls = type(event) is StartTls
-            elif self.draining and self.open is None and not self.over:
+            if self.draining and self.open is None and not self.over:
                 server.refuse(replies.CLOSING)
-            else:
+            event = server.next_event()
+            if event is None:
                 break
+            react[type(event)](self, hall, event)
+            tls = type(event) is StartTls
         out = server.take()
         if not out:
             return
@@ -300,6 +299,9 @@ class Session:
 def _reset(session: Session, _: Hall, __: Reset) -> None:
     session.marked = 0.0
     session.forget()
+    if session.exchange is not None and not session.login:
+        session.exchange.close()
+        session.exchange = None
 
 
 def _closed(session: Session, _: Hall, event: Closed) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,14 @@ class House:
             return act()
 
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(10)
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run ``work`` in the worker's loop to its end."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
+    def sweep(self, later: float) -> None:
+        """Have the worker look at all deadlines as if it were ``later`` seconds later."""
+        self.call(lambda: self.worker.hall.sweep(time.monotonic() + later))
 
     def connect(self, service: str = "mx", source: str = "") -> Wire:
         where = ("127.0.0.1", self.ports[service])
