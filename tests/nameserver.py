@@ -96,7 +96,7 @@ class NameServer:
         self.down = False
         self.asked: list[tuple[str, str, str]] = []
         self.endpoint = Endpoint(host, port)
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._started = threading.Event()
         self._stop: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._main, daemon=True)
@@ -117,6 +117,7 @@ class NameServer:
         return sum(n == name and kind in ("", k) for n, k, _ in self.asked)
 
     def _main(self) -> None:
+        self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._serve())
