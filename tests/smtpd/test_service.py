@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,12 +88,12 @@ def test_a_proxy_before_implicit_tls(tmp_path: Path) -> None:
 
 def test_sv1_a_client_that_does_not_wait_is_not_read_beyond_one_buffer(tmp_path: Path) -> None:
     with serving(tmp_path) as house:
-        gate: list[object] = []
+        gate: list[Any] = []
 
         def wait() -> None:
             (connection,) = house.worker.hall.connections
             connection.session.busy = True
-            gate.append(connection)
+            gate.append(connection.session)
 
         wire = house.connect()
         wire.hello()
@@ -105,8 +106,9 @@ def test_sv1_a_client_that_does_not_wait_is_not_read_beyond_one_buffer(tmp_path:
         except TimeoutError:
             pass
         assert sent < 1 << 26
-        assert house.call(lambda: gate[0].session.server.held) <= 1 << 17  # type: ignore[attr-defined]
-        house.call(gate[0].session.go_on)  # type: ignore[attr-defined]
+        session = gate[0]
+        assert house.call(lambda: session.server.held) <= 1 << 17
+        house.call(session.go_on)
         wire.sock.settimeout(10)
         assert short(wire.reply()) == "250 2.0.0"
 
