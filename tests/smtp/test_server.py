@@ -616,3 +616,17 @@ def test_a_parameter_is_known_only_where_its_extension_was_offered() -> None:
         unknown,
         "250 2.0.0 ok",
     ]
+
+
+def test_421_to_one_recipient_ends_an_lmtp_session() -> None:
+    server = Server(LMTP)
+    server.greet()
+    server.feed(b"LHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.c>\r\nRCPT TO:<b@b.c>\r\nBDAT 0 LAST\r\n")
+    for _ in range(4):
+        assert server.next_event() is not None
+        server.answer(OK)
+    assert server.next_event() == DataEnd("")
+    server.take()
+    server.answer_each([OK, BYE])
+    assert server.next_event() == Closed("refused")
+    assert server.take() == b"250 2.0.0 ok\r\n421 4.3.2 bye\r\n"
