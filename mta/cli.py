@@ -181,6 +181,22 @@ def status(config: Config, as_json: bool) -> int:
     return EX_OK
 
 
+@mta.command("password")
+@click.option(
+    "--scheme",
+    type=click.Choice(["scram-sha-256", "argon2id", "bcrypt", "sha512-crypt"]),
+    default="scram-sha-256",
+    help="The form of the hash.",
+)
+@click.option("--file", metavar="FILE", default="", help="Put the line into FILE, not on stdout.")
+@click.argument("user")
+def password_(scheme: str, file: str, user: str) -> int:
+    """Make a line for the password file; asks for the password, or reads it from stdin."""
+    from mta import password
+
+    return password.run(user, scheme, file)
+
+
 class _Nothing(PosthouseError):
     """What was asked for is not there."""
 
