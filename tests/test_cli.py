@@ -49,7 +49,7 @@ def test_every_command_takes_config_and_explains_itself(name: str, run) -> None:
     if name != "password":  # which is about no installation
         assert any("--config" in parameter.opts for parameter in command.params)
     status, out, _ = run(name, "--help", config=False)
-    assert status == 0 and "--config" in out
+    assert status == 0 and ("--config" in out or name == "password")
     assert isinstance(command, click.Command) and command.help
 
 
