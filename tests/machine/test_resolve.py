@@ -740,6 +740,13 @@ def test_n2_any_octets_are_an_answer_or_trouble(
     asyncio.run(talk())
 
 
+def test_n2_an_answer_that_cannot_be_read_is_none() -> None:
+    kind, wire = WIRES[0]
+    torn = wire.replace(b"\x00\x04\xc0\x00\x02\x09", b"\x00\x03\xc0\x00\x02")
+    assert resolve._read(wire, kind, True).records == ("192.0.2.9",)
+    assert resolve._read(torn, kind, True).failed
+
+
 @pytest.mark.parametrize("good", [0, 1, 2])
 def test_a_tlsa_record_that_cannot_be_read_is_one_that_is_not_usable(good: int) -> None:
     query = dns.message.make_query("_25._tcp.mx.example.test", "TLSA", use_edns=0)
