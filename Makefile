@@ -33,7 +33,8 @@ $(INSTALLED): pyproject.toml mta/launcher.py
 	  { echo 'the module venv is missing: sudo apt-get install python3-venv' >&2; exit 1; }
 	@test -x $(BIN)/python || { echo 'making $(VENV)'; $(PYTHON) -m venv $(VENV); }
 	@echo 'installing into $(VENV)'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fast]' || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@$(BIN)/python -m mta.launcher $(BIN) >/dev/null
 	@touch $@
 
