@@ -61,6 +61,7 @@ better MX 20 mx.example.test.
 better MX 30 second
 away CNAME prio
 lame MX 10 mx.lame.test.
+hearsay A {SECURE}
 """
 BOGUS = f"@ MX 10 mx\nmx A {FIRST}\n"
 
@@ -80,10 +81,11 @@ class Site:
             self.hosts = Recorder([*LISTENING, SIX], self.port)
         except OSError as error:
             pytest.skip(f"loopback addresses cannot be had: {error}")
-        self.own = make_certificate(["mx.secure.test", "mx.sts.test"], authority)
+        self.own = make_certificate(["mx.secure.test", "mx.sts.test", "stray.sts.test"], authority)
         secure = self._secure()
         sts = self._sts()
-        zones = {"plain.test": PLAIN, "secure.test": secure, "bogus.test": BOGUS, "sts.test": sts}
+        plain = PLAIN + f"_{self.port}._tcp.hearsay TLSA 3 1 1 {self._tlsa(b'another key')}\n"
+        zones = {"plain.test": plain, "secure.test": secure, "bogus.test": BOGUS, "sts.test": sts}
         self.names = Names(
             root / "names", zones, signed=["secure.test", "bogus.test"], spoilt=["bogus.test"]
         )
@@ -93,7 +95,7 @@ class Site:
             pem=self.own.key_pem() + self.own.pem(),
             address=SECURE,
             port=self.port,
-            domains=r"/\.(secure|sts)\.test$/ here",
+            domains=r"/(^hearsay\.plain|\.secure|\.sts)\.test$/ here",
         )
         self.web = self._web(root, authority)
 
@@ -117,10 +119,11 @@ class Site:
     DOMAINS = ("enforced", "mistaken", "untrusted", "testing")
 
     def _sts(self) -> str:
-        rows = [f"mx A {SECURE}", f"stranger A {FIRST}", f"unnamed A {SECURE}"]
+        rows = [f"{name} A {SECURE}" for name in ("mx", "stray", "unnamed")]
+        rows.append(f"stranger A {FIRST}")
         for name in self.DOMAINS:
             rows += [f'_mta-sts.{name} TXT "v=STSv1; id=1;"', f"mta-sts.{name} A {WEB}"]
-        rows += ["enforced MX 10 mx", "mistaken MX 10 stranger", "untrusted MX 10 unnamed"]
+        rows += ["enforced MX 10 mx", "mistaken MX 10 stray", "untrusted MX 10 unnamed"]
         rows.append("testing MX 10 stranger")
         return "\n".join(rows) + "\n"
 
@@ -265,13 +268,16 @@ def _arrived(site: Site, mark: str) -> list[bytes]:
     return [text for text in site.postfix.inbox() if mark.encode() in text]
 
 
-def _deferred_for(post: Post, site: Site, mark: str, to: str) -> dict[str, Any]:
-    """Return why the message waits; neither Postfix nor another host has it."""
+def _deferred_for(post: Post, site: Site, mark: str, to: str) -> str:
+    """Return the type of failure (RFC 8460 s4.3) for which the message waits, at nobody's."""
     ident = post.send(mark, to)
     event = post.said("deferred", ident)
     assert event["status"].startswith("4.7."), event
     assert not _arrived(site, mark) and not post.where(mark)
-    return event
+    said = [str(event["result"]) for event in post.house.events("tls")]
+    counted = [event["failures"] for event in post.house.events("tls_counters")]
+    assert sum(sum(row.values()) for row in counted) == len(said)
+    return said[-1]
 
 
 @pytest.mark.parametrize("more", ["", "tls: dane-only"])
@@ -282,28 +288,50 @@ def test_dane_matches(new_house, site: Site, mark: str, more: str) -> None:
     assert post.house.gone([ident])
     (message,) = wait(lambda: _arrived(site, mark))
     assert b"with ESMTPS" in message
-    assert any("dane" in str(event).lower() for event in post.house.events()), post.house.events()
+    (said,) = post.house.events("tls")
+    assert said["policy"] == "dane" and said["result"] == "", said
+    (counted,) = post.house.events("tls_counters")
+    assert counted["successful"] == 1 and not counted["failures"], counted
 
 
 def test_dane_does_not_match(post: Post, site: Site, mark: str) -> None:
-    _deferred_for(post, site, mark, "x@wrong.secure.test")
+    kind = _deferred_for(post, site, mark, "x@wrong.secure.test")
+    assert kind == "certificate-not-trusted"
 
 
 def test_the_next_exchanger_may_match(post: Post, site: Site, mark: str) -> None:
     ident = post.send(mark, "x@first-wrong.secure.test")
     assert post.house.gone([ident])
     assert wait(lambda: _arrived(site, mark))
+    assert post.said("delivered", ident)["relay"].startswith("mx.secure.test[")
 
 
 def test_tlsa_records_rule_out_plain_text(post: Post, site: Site, mark: str) -> None:
     """RFC 7672 s2.2: a host with usable TLSA records that offers no STARTTLS gets no mail."""
-    _deferred_for(post, site, mark, "x@naked.secure.test")
+    kind = _deferred_for(post, site, mark, "x@naked.secure.test")
+    assert kind == "starttls-not-supported"
+
+
+@pytest.mark.parametrize(
+    ("domain", "more"), [("hearsay.plain.test", ""), ("wrong.secure.test", "  trust_ad: no\n")]
+)
+def test_tlsa_records_count_only_by_dnssec(
+    new_house, site: Site, mark: str, domain: str, more: str
+) -> None:
+    """Those of an unsigned zone, or by a resolver that is not trusted, say nothing."""
+    post = Post(new_house, site)
+    config = post.house.config
+    servers = f'"{site.names.endpoint}"]'
+    config.write_text(config.read_text().replace(f"{servers}}}", f"{servers}, {more.strip()}}}"))
+    ident = post.send(mark, f"x@{domain}")
+    assert post.house.gone([ident])
+    assert wait(lambda: _arrived(site, mark))
 
 
 def test_dane_only_needs_dane(new_house, site: Site, mark: str) -> None:
     post = Post(new_house, site, "tls: dane-only")
-    _deferred_for(post, site, mark, "x@none.secure.test")
-    _deferred_for(post, site, mark, "x@prio.plain.test")
+    for domain in ("none.secure.test", "prio.plain.test"):
+        assert _deferred_for(post, site, mark, f"x@{domain}") == "dane-required"
 
 
 @pytest.fixture
@@ -323,12 +351,15 @@ def test_an_enforced_policy_is_kept(strict_post: Post, site: Site, mark: str) ->
     assert "mta-sts.enforced.sts.test" in site.web.asked
 
 
-@pytest.mark.parametrize("domain", ["mistaken", "untrusted"])
+@pytest.mark.parametrize(
+    ("domain", "kind"),
+    [("mistaken", "validation-failure"), ("untrusted", "certificate-host-mismatch")],
+)
 def test_an_enforced_policy_that_is_broken_keeps_the_mail(
-    strict_post: Post, site: Site, mark: str, domain: str
+    strict_post: Post, site: Site, mark: str, domain: str, kind: str
 ) -> None:
     """The MX that the policy does not name; the certificate that is not for the MX."""
-    _deferred_for(strict_post, site, mark, f"x@{domain}.sts.test")
+    assert _deferred_for(strict_post, site, mark, f"x@{domain}.sts.test") == kind
 
 
 def test_a_policy_on_trial_lets_mail_through(strict_post: Post, mark: str) -> None:
@@ -343,7 +374,7 @@ def test_a_policy_from_an_unknown_authority_is_none(new_house, site: Site, mark:
     (post.house.root / "ca.pem").write_bytes(make_ca("Another").pem())
     ident = post.send(mark, "x@mistaken.sts.test")
     assert post.house.gone([ident])
-    assert post.where(mark) == [FIRST]
+    assert wait(lambda: _arrived(site, mark))
 
 
 def test_the_site_is_there(site: Site) -> None:
