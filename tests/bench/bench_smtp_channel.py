@@ -139,7 +139,7 @@ def run(sink: str | None, count: int, size: int, jobs: int, per_host: int) -> st
     try:
         wait_for(port)
         ours, theirs = socket.socketpair()
-        options = (("port", str(port)), ("per_host", str(per_host)))
+        options = (("relay", f"127.0.0.1:{port}"), ("per_host", str(per_host)))
         end = DeliverEnd("smtp", "q", "bench.example.test", options, jobs=jobs)
         with tempfile.TemporaryFile() as body:
             body.write(body_of(size))

@@ -141,7 +141,7 @@ def test_a_silent_host_is_given_up_for_all_that_wait() -> None:
 
     async def talk() -> None:
         _, port = await listen(Silent)
-        post = Post(port, per_host=20, scale=0.0002)
+        post = Post(port, per_host=20, scale=0.001)
         for _ in range(10):
             post.offer()
         await post.wait()
@@ -582,6 +582,32 @@ def test_a_host_that_takes_no_more_connections_is_not_pressed() -> None:
         await post.wait()
         assert post.codes == [250] * 100
         assert len(made) <= 3
+
+    run(talk())
+
+
+def test_a_host_that_tires_of_each_connection_is_not_pressed() -> None:
+    made: list[Sink] = []
+    most = 0
+
+    class OneEach(Sink):
+        def command(self, line: bytes) -> None:
+            nonlocal most
+            most = max(most, sum(not sink.ended for sink in made))
+            if line[:4] == b"MAIL" and self.messages:
+                self.reply(b"421 4.7.0 that was enough")
+                self.close()
+            else:
+                super().command(line)
+
+    async def talk() -> None:
+        _, port = await listen(lambda: OneEach(made))
+        post = Post(port, per_host=20)
+        for _ in range(60):
+            post.offer()
+        await post.wait()
+        assert post.codes.count(250) >= 30  # some are told 421 a second time
+        assert most <= 4
 
     run(talk())
 

@@ -48,15 +48,16 @@ def test_relays_get_mail_by_their_weights() -> None:
     run(talk())
 
 
-def test_a_relay_named_twice_has_one_site() -> None:
+def test_a_relay_named_twice_has_one_site_and_both_weights() -> None:
     async def talk() -> None:
-        hosts = Hosts(ONE)
+        hosts = Hosts(ONE, TWO)
         await hosts.start()
-        post = Post(25, relays=relays(hosts.port, (ONE, 1), (ONE, 2)))
-        for _ in range(9):
+        post = Post(25, relays=relays(hosts.port, (ONE, 1), (TWO, 1), (ONE, 2)))
+        for _ in range(40):
             post.offer()
         await post.wait()
-        assert hosts.counts() == {ONE: 1}
+        assert hosts.counts() == {ONE: 1, TWO: 1}
+        assert carried(hosts) == {ONE: 30, TWO: 10}
 
     run(talk())
 
@@ -101,14 +102,6 @@ def test_a_relay_that_failed_is_probed_and_comes_back(monkeypatch: pytest.Monkey
 
 
 def test_when_no_relay_is_there_mail_is_deferred_at_the_price_of_one_attempt_each() -> None:
-    made: list[Sink] = []
-
-    class Refusing(Sink):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.Transport)
-            made.append(self)
-            transport.write(b"554 5.3.2 no\r\n")
-
     async def talk() -> None:
         hosts = Hosts(ONE, TWO)
         await hosts.start(kind=Refusing)
@@ -120,7 +113,7 @@ def test_when_no_relay_is_there_mail_is_deferred_at_the_price_of_one_attempt_eac
             post.offer()
         assert len(post.settled) == 55
         assert {(o.reply.status, o.scope) for o in post.outcomes} == {("4.3.2", HOST)}
-        assert len(made) == 2
+        assert hosts.counts() == {ONE: 1, TWO: 1}
 
     run(talk())
 
@@ -363,5 +356,65 @@ def test_credentials_are_for_hosts_that_a_person_named(tmp_path: Path) -> None:
             await post.send(host="mx.test")
             assert post.codes == [530]
             assert not any(c[:4] == b"AUTH" for c in hosts.sinks[ONE][0].commands)
+
+    run(talk())
+
+
+class Refusing(Sink):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._made.append(self)
+        transport.write(b"554 5.3.2 no\r\n")
+
+
+def test_a_relay_that_failed_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "MEMORY", 0.0)
+
+    async def talk() -> None:
+        hosts = Hosts(ONE, TWO)
+        await hosts.start(ONE, kind=Refusing)
+        await hosts.start(TWO)
+        post = Post(25, relays=relays(hosts.port, (ONE, 5), (TWO, 1)))
+        await post.send(8)
+        assert post.codes == [250] * 8
+        assert hosts.counts()[ONE] == 1
+
+    run(talk())
+
+
+def test_a_host_that_gives_up_in_a_job_of_many_gets_no_more_of_it() -> None:
+    made: list[Sink] = []
+
+    class Fainting(Counted):
+        def command(self, line: bytes) -> None:
+            if line[:4] == b"DATA":
+                self.close()
+            else:
+                super().command(line)
+
+    async def talk() -> None:
+        hosts = Hosts(ONE)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Fainting(made, 4, b"452 4.5.3 too many"), ONE, hosts.port
+        )
+        post = Post(hosts.port)
+        post.offer(next_hop=ONE, transaction=Transaction(A, MANY))
+        await post.wait()
+        assert post.codes == [421] * 10
+        assert len(made) == 1
+        server.close()
+
+    run(talk())
+
+
+def test_a_connection_carries_no_more_messages_than_the_server_said() -> None:
+    async def talk() -> None:
+        hosts = Hosts(ONE)
+        await hosts.start(kind=Sink, keywords=(b"PIPELINING", b"LIMITS MAILMAX=2 X=1"))
+        post = Post(hosts.port)
+        for _ in range(6):
+            post.offer(next_hop=ONE)
+        await post.wait()
+        assert [len(sink.messages) for sink in hosts.sinks[ONE]] == [2, 2, 2]
 
     run(talk())

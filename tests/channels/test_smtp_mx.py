@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from mta.machine import site
-from mta.types import HOST, RECIPIENT
+from mta.machine.answers import Exchangers
+from mta.types import HOST, RECIPIENT, Outcome, Reply
 from tests.channels.post import Hosts, Post, free_port, names, run
 from tests.fakes import HOSTNAME, Sink
 from tests.nameserver import SERVFAIL, SILENT, Rule
@@ -218,6 +219,34 @@ def test_hosts_with_one_set_of_exchangers_share_their_connections() -> None:
             await post.send(host="other.test")
             assert sum(hosts.counts().values()) == 2
             assert post.codes == [250] * 21
+
+    run(talk())
+
+
+def test_a_shared_site_looks_its_hosts_up_by_a_domain_that_still_has_them() -> None:
+    gone = Outcome(Reply(550, "5.1.2", "no such domain name"), RECIPIENT)
+
+    async def talk() -> None:
+        hosts = Hosts(ONE)
+        await hosts.start()
+        more = {f"shared{i}.test": {"MX": ["10 one.test."]} for i in range(2)}
+        async with names(zones(**more)) as resolver:
+            post = Post(hosts.port, resolver)
+            await post.send(host="shared0.test")
+            post.offer(host="shared1.test")
+            ask = resolver.exchangers
+
+            async def exchangers(domain: str, now: float) -> Exchangers:
+                left = domain == "shared0.test"
+                return Exchangers((), trouble=gone) if left else await ask(domain, now)
+
+            await post.wait()
+            setattr(resolver, "exchangers", exchangers)  # noqa: B010 - for the type checker
+            hosts.sinks[ONE][0].close()
+            await asyncio.sleep(0.01)
+            await post.send(host="shared1.test")
+            assert post.codes == [250] * 3
+            assert hosts.counts() == {ONE: 2}
 
     run(talk())
 
