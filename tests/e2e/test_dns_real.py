@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import socket
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -256,6 +257,20 @@ def test_trouble_with_names_keeps_the_mail(post: Post, mark: str, domain: str) -
     assert not post.where(mark)
     why = post.house.run("mta", "why", f"x@{domain}").stdout
     assert "deferred" in why and event["status"] in why, why
+
+
+def test_a_name_server_that_is_silent_keeps_the_mail(post: Post, mark: str) -> None:
+    config = post.house.config
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = str(silent.getsockname()[1])
+        config.write_text(
+            re.sub(r'("127\.0\.0\.1:)\d+("\])', rf"\g<1>{port}\2", config.read_text())
+        )
+        ident = post.send(mark, "x@prio.plain.test")
+    event = post.said("deferred", ident)
+    assert event["status"].startswith("4."), event
+    assert not post.house.attempts(ident, "failed") and not post.where(mark)
 
 
 def test_the_dead_exchanger_is_named(post: Post, mark: str) -> None:
