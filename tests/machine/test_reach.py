@@ -130,6 +130,15 @@ def test_h1_an_address_that_failed_is_tried_last(down: set[str], later: float) -
     assert net.addresses == [ADDRESSES[0]]
 
 
+def test_an_address_that_answers_again_is_no_bad_one() -> None:
+    net = Net(failure, Guide([MxHost("a.test", ADDRESSES[:2])]))
+    net.open()
+    net._answer = lambda place: failure(place) if place.address == ADDRESSES[0] else None
+    net.open()
+    net.open()
+    assert net.addresses == [ADDRESSES[1]]
+
+
 LEVELS = ("off", "may", "require", "verify", "dane")
 RESULTS = ("", "starttls-not-supported", "validation-failure", "certificate-expired")
 
