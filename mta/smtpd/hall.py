@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from mta.config.load import load_config
 from mta.config.routing import max_recipients, router
-from mta.errors import ConfigError, PosthouseError, SpoolError
+from mta.errors import ConfigError, SpoolError
 from mta.machine.load import load_average
 from mta.machine.tls import Certificates
 from mta.machine.wake import wake_host, wake_intake
@@ -251,6 +251,14 @@ class Hall:
         for step in routed.left_out:
             self.log.warning(f"<{routed.mailbox}>: left out: {step.subject}: {step.detail}")
 
+    def defect(self, error: BaseException) -> None:
+        """Log a defect of ours, with the place where it showed."""
+        where, trace = "", error.__traceback__
+        while trace is not None:
+            where = f" at {trace.tb_frame.f_code.co_name}:{trace.tb_lineno}"
+            trace = trace.tb_next
+        self.log.warning(f"defect: {type(error).__name__}: {error}{where}")
+
     def wake_host(self, queue: str, host: str) -> bool:
         """Have what waits for ``host`` tried now; False if nobody serves its queue."""
         return wake_host(self.config.runtime, queue, host)
@@ -260,6 +268,7 @@ class Hall:
     def sweep(self, now: float) -> None:
         """Cut off who is too slow; look at the load and the configuration now and then."""
         limits = self.config.limits
+        self.access.forget()
         for connection in list(self.connections):
             if connection.overdue(now, limits.command_time):
                 connection.abort()
@@ -272,23 +281,26 @@ class Hall:
             self._weigh()
         if now - self._config_at >= CONFIG_EVERY:
             self._config_at = now
-            self.look_at_files()
+            if _stamps(self._files) != self._stamps:
+                self.keep(asyncio.get_running_loop().create_task(self.look_at_files()))
 
     def _weigh(self) -> None:
         if self._gate.watching:
             level = self._gate.note(load_average())
             self._refusing, self.slowed = level == QUEUE_ONLY, level == DELAY
 
-    def look_at_files(self) -> None:
-        """Read the configuration again if a file of it has changed (HL2)."""
-        stamps = _stamps(self._files)
-        if stamps == self._stamps:
-            return
-        self._stamps = stamps
+    async def look_at_files(self) -> None:
+        """Read the configuration again, in a thread: nobody waits for it (HL2)."""
+        self._stamps = _stamps(self._files)
+        loop = asyncio.get_running_loop()
         try:
-            self._use(load_config(self.config.path))
+            config = await loop.run_in_executor(None, load_config, self.config.path)
         except ConfigError as error:
             self.log.warning(f"{error}; the configuration read before stays in use")
+        else:
+            stamps = self._stamps
+            self._use(config)
+            self._stamps = stamps  # what changed since then is looked at next time
 
     def drain(self) -> None:
         """Let nobody in, send the idle away, and let the others end their transactions."""
@@ -328,9 +340,3 @@ def _stamps(files: tuple[str, ...]) -> list[tuple[int, int, int] | None]:
             status = None
         stamps.append(status and (status.st_mtime_ns, status.st_size, status.st_ino))
     return stamps
-
-
-def defect(error: BaseException) -> str:
-    """Return a defect of ours as one line."""
-    kind = "" if isinstance(error, PosthouseError) else f"{type(error).__name__}: "
-    return Reply.clean(f"{kind}{error}")

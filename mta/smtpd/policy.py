@@ -8,8 +8,8 @@ delivers it on this machine, and for no other reason.
 Source   RFC 5321 s3.6.2, s7.9 (relaying); s4.5.1 (postmaster); RFC 3463 for the
          status of a refusal.  LMTP never relays, and is never asked to by
          strangers (RFC 2033 s5: it does not belong on a public port).
-State    What was found out of domains; the same question has the same answer until
-         the tables change, and with them the Access.
+State    What was found out of domains, until the tables change, and with them the
+         Access; and the router's answers, until forget().
 
 Invariants, each a test in tests/smtpd/test_policy.py
     P1   A recipient of a foreign domain is accepted only from whom may relay, or
@@ -43,6 +43,7 @@ __all__ = [
 MX, SUBMISSION, SUBMISSIONS, LMTP = "mx", "submission", "submissions", "lmtp"
 SUBMITS = (SUBMISSION, SUBMISSIONS)  # where messages begin their way (RFC 6409)
 
+ROUTES_MAX = 1000  # answers kept until the next second
 DOMAINS_MAX = 10_000  # that are remembered as ours or not
 
 RELAY_DENIED = Reply(550, "5.7.1", "relay access denied")
@@ -122,6 +123,7 @@ class Access:
     def __init__(self, config: Config, router: Router) -> None:
         self.router = router
         self._ours: dict[str, bool] = {}
+        self._routes: dict[tuple[str, str], Routed] = {}
         self.relay_domains = Suffixes(config.relay_domains)
         self._relay_from = Networks(config.relay_from)
         self._xclient_from = Networks(config.smtpd.xclient_from)
@@ -150,8 +152,17 @@ class Access:
                 return NO_RELAY_HERE
             if not may_relay and not self.relay_domains.has(domain):
                 return RELAY_DENIED
-        routed = self.router.route(mailbox)
+        key = (mailbox.local, domain)
+        routed = self._routes.get(key)
+        if routed is None:
+            routed = self.router.route(mailbox)
+            if len(self._routes) < ROUTES_MAX:
+                self._routes[key] = routed
         return routed if routed.outcome is None else routed.outcome.reply
+
+    def forget(self) -> None:
+        """Ask the router anew: users and lists of addresses may have changed."""
+        self._routes.clear()
 
     def _is_ours(self, domain: str) -> bool:
         known = self._ours.get(domain)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 SLOWED = 1.0  # seconds that each batch of answers waits while the load is high
+STUCK = 600.0  # seconds after which no client waits for an answer (RFC 5321 s4.5.3.2.6)
 RATE_OVER = 60.0  # seconds over which the rate of a body is judged
 
 
@@ -170,6 +171,8 @@ class Session:
         """Cut off a client that is too slow (SE2)."""
         limits = self._hall.config.limits
         if self.busy or self._connection.closing:
+            if self.busy and now - self.last >= STUCK:
+                self._connection.abort()
             return
         if now - self.last >= limits.command_time:
             self._hall.log.timeout(self._after(), self.client)
@@ -213,6 +216,20 @@ class Session:
         """Let the engine wait until ``task`` has answered and called go_on()."""
         self.busy = True
         self._hall.keep(task)
+        task.add_done_callback(self._settled)
+
+    def _settled(self, task: asyncio.Task[Any]) -> None:
+        """Whatever a task of ours raised, no client waits for ever."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._hall.defect(error)
+            self.abandon()
+
+    def abandon(self) -> None:
+        """End the session without a word: a defect, or nobody listens."""
+        self.over = self.over or "abandoned"
+        self.forget()
+        self._connection.abort()
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
         """Do ``act`` after a while in which nothing else happens here."""
@@ -220,8 +237,12 @@ class Session:
 
         def go() -> None:
             if not self.over:
-                act()
-                self.go_on()
+                try:
+                    act()
+                    self.go_on()
+                except Exception as error:
+                    self._hall.defect(error)
+                    self.abandon()
 
         asyncio.get_running_loop().call_later(seconds, go)
 

@@ -84,7 +84,6 @@ class Worker:
     async def open(self, sockets: Sequence[tuple[socket.socket, Port]]) -> None:
         """Begin to serve ``sockets``.  SpoolError or ConfigError if that cannot be."""
         loop, config = asyncio.get_running_loop(), self._config
-        loop.set_exception_handler(self._defect)
         raise_descriptors()
         self._writer = Spool.open(config.spool).writer()
         nameservers = tuple([parse_endpoint(text, 53) for text in config.nameservers])
@@ -97,6 +96,7 @@ class Worker:
             authenticator=self._authenticator,
             resolver=Resolver(nameservers, config.trust_ad),
         )
+        loop.set_exception_handler(self._defect)
         for sock, port in sockets:
             if port.implicit and self._certificates is None:
                 raise ConfigError(f"{config.path}: service {port.service} needs tls.certificate")
@@ -167,10 +167,7 @@ class Worker:
         error = context.get("exception")
         if isinstance(error, ConnectionError):
             return
-        where = ""
-        trace = getattr(error, "__traceback__", None)
-        while trace is not None:
-            where = f" at {trace.tb_frame.f_code.co_name}:{trace.tb_lineno}"
-            trace = trace.tb_next
-        kind = type(error).__name__ if error is not None else ""
-        self._log.warning(f"{context.get('message', '')}: {kind}: {error}{where}")
+        if error is None:
+            self._log.warning(str(context.get("message", "")))
+        else:
+            self.hall.defect(error)

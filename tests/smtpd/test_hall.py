@@ -118,15 +118,15 @@ def test_hl2_aliases_are_seen_live_and_errors_leave_things_as_they_are(tmp_path:
     with serving(tmp_path) as house:
         assert rcpt(house, "new@example.test") == "550 5.1.1"
         (tmp_path / "aliases").write_text("new: alice\n")
-        house.call(house.worker.hall.look_at_files)
+        house.run(house.worker.hall.look_at_files())
         assert rcpt(house, "new@example.test") == "250 2.1.5"
         good = (tmp_path / "mta.yaml").read_text()
         (tmp_path / "mta.yaml").write_text("nonsense: [\n")
-        house.call(house.worker.hall.look_at_files)
+        house.run(house.worker.hall.look_at_files())
         assert rcpt(house, "new@example.test") == "250 2.1.5"
         assert "stays in use" in house.log()
         (tmp_path / "mta.yaml").write_text(good + "relay_from: [127.0.0.1]\n")
-        house.call(house.worker.hall.look_at_files)
+        house.run(house.worker.hall.look_at_files())
         assert rcpt(house, "bob@far.test") == "250 2.1.5"
 
 

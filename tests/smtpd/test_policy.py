@@ -125,3 +125,22 @@ def test_no_networks_and_no_suffixes_have_nothing() -> None:
     assert not Suffixes(()).has("x.test")
     assert Networks(["0.0.0.0/0"]).has("192.0.2.1")
     assert not Networks(["0.0.0.0/0"]).has("2001:db8::1")
+
+
+def test_an_answer_is_kept_until_it_is_forgotten(tmp_path: Path) -> None:
+    some = access(tmp_path)
+    asked: list[Mailbox] = []
+    route = some.router.route
+
+    def count(mailbox: Mailbox) -> object:
+        asked.append(mailbox)
+        return route(mailbox)
+
+    some.router.route = count  # type: ignore[method-assign, assignment]
+    for _ in range(3):
+        some.recipient(MX, False, Mailbox("bob", "example.test"))
+        some.recipient(MX, False, Mailbox("nobody", "example.test"))
+    assert len(asked) == 2
+    some.forget()
+    some.recipient(MX, False, Mailbox("bob", "example.test"))
+    assert len(asked) == 3

@@ -135,6 +135,31 @@ def test_tk1_a_commit_that_fails_is_a_4yz_and_nothing_is_accepted(
         assert len(house.messages()) == 1
 
 
+def test_tk1_a_defect_in_a_commit_costs_its_connection_and_no_more(tmp_path: Path) -> None:
+    with serving(tmp_path) as house:
+        group = house.worker.hall.group
+        commit = group.commit
+
+        async def fail(*_: Any, **__: Any) -> str:
+            raise RuntimeError("a defect")
+
+        group.commit = fail  # type: ignore[method-assign]
+        wire = house.connect()
+        wire.hello()
+        wire.codes("MAIL FROM:<>", "RCPT TO:<bob@example.test>", "DATA")
+        wire.send(b"x\r\n.\r\n")
+        with pytest.raises(ConnectionError):
+            if wire.reply() == "":
+                raise ConnectionError
+        group.commit = commit  # type: ignore[method-assign]
+        other = house.connect()
+        other.hello()
+        assert short(other.mail()) == "250 2.0.0"
+        other.close()
+        assert len(house.messages()) == 1
+        assert "defect: RuntimeError: a defect at fail" in house.log()
+
+
 def held(house: House) -> tuple[asyncio.Event, asyncio.Event]:
     """Let each commit say that it has begun, and wait until it may go on."""
     begun, gate = asyncio.Event(), asyncio.Event()
