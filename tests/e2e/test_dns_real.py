@@ -7,6 +7,7 @@ run shows each case: what was delivered where, what the log says, what waits.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import socket
 from collections.abc import Callable, Iterator
@@ -27,7 +28,8 @@ from tests.e2e.peers.web import PolicySite
 NUMBERS = count(1)
 FIRST, SECOND, THIRD, SIX = "127.0.0.2", "127.0.0.3", "127.0.0.4", "::1"
 DEAD = "127.0.0.5"  # nobody listens
-SECURE, WEB = "127.0.0.6", "127.0.0.7"
+SECURE = "127.0.0.6"
+WEB = f"127.1.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"  # port 443 is for one run alone
 LISTENING = [FIRST, SECOND, THIRD]
 
 PLAIN = f"""\
