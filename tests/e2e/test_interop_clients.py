@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import re
 import smtplib
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import Any
 import aiosmtplib
 import pytest
 
+from tests.certificates import make_certificate
 from tests.e2e.house import tool, tool_environment, wait
 from tests.e2e.peers.dovecot import PASSWORDS
 from tests.e2e.peers.exim import Exim
@@ -145,6 +147,42 @@ PROXIED += ["--proxy-dest", "192.0.2.25", "--proxy-dest-port", 25]
 def test_swaks_from_behind_a_proxy(swaks, front: Front, mark: str, words) -> None:
     swaks("proxy", *words, *PROXIED)
     assert b"[192.0.2.77]" in one(front, mark, "ESMTP")
+
+
+def test_tls_begins_in_the_segment_of_the_proxy_header(front: Front, mark: str) -> None:
+    """Nothing that follows the header is lost, as it is where TLS starts on the bare socket."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = _context(front).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    header = b"PROXY TCP4 192.0.2.79 192.0.2.25 4711 465\r\n"
+    with socket.create_connection(("127.0.0.1", front.ports["proxies"]), timeout=30) as wire:
+        wire.sendall(header + outgoing.read())
+        while True:
+            try:
+                tls.do_handshake()
+                greeting = tls.read()
+                break
+            except ssl.SSLWantReadError:
+                wire.sendall(outgoing.read())
+                octets = wire.recv(65536)
+                assert octets
+                incoming.write(octets)
+        assert greeting.startswith(b"220 ")
+
+
+def test_a_new_certificate_is_shown_without_a_restart(front: Front, authority) -> None:
+    def shown() -> bytes:
+        with socket.create_connection(("127.0.0.1", front.ports["submissions"])) as wire:
+            with _context(front).wrap_socket(wire, server_hostname="localhost") as tls:
+                return tls.getpeercert(binary_form=True) or b""
+
+    renewed = make_certificate(["mx.example.test", "localhost", "127.0.0.1"], authority)
+    assert shown() != renewed.der()
+    renewed.write(front.root, "next")
+    for suffix in ("key", "pem"):
+        (front.root / f"next.{suffix}").replace(front.root / f"server.{suffix}")
+    wait(lambda: all(shown() == renewed.der() for _ in range(8)))  # whichever worker answers
 
 
 def test_swaks_says_for_whom_it_speaks(swaks, front: Front, mark: str) -> None:

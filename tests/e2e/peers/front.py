@@ -13,6 +13,7 @@ from tests.e2e.house import LOCAL, House, answers, refused_port, wait
 __all__ = ["PASSWORD", "SERVICES", "Front"]
 
 SERVICES = ("mx", "submission", "submissions", "lmtp")
+PROXIED = {"proxy": "mx", "proxies": "submissions"}  # listeners behind a proxy
 PASSWORD = "pass wörd%"
 
 MORE = """\
@@ -27,7 +28,7 @@ BIG = "limits: {recipients: 20000}\n"
 
 
 class Front:
-    """A house that runs smtpd and the local channel; ``ports`` by service, and "proxy".
+    """A house that runs smtpd and the local channel; ``ports`` by service and PROXIED.
 
     ``files`` lie beside mta.yaml, readable by nobody else.  ``channels`` come after the local
     one, ``daemons`` before its deliver.
@@ -44,10 +45,11 @@ class Front:
         relay_from: str = "",
         files: Mapping[str, bytes] | None = None,
     ) -> None:
-        self.ports = {name: refused_port() for name in (*SERVICES, "proxy")}
+        self.ports = {name: refused_port() for name in (*SERVICES, *PROXIED)}
         rows = [f'  - {{address: "127.0.0.1:{self.ports[s]}", service: {s}}}' for s in SERVICES]
-        proxy = self.ports["proxy"]
-        rows.append(f'  - {{address: "127.0.0.1:{proxy}", service: mx, proxy: yes}}')
+        for name, service in PROXIED.items():
+            address = f"127.0.0.1:{self.ports[name]}"
+            rows.append(f'  - {{address: "{address}", service: {service}, proxy: yes}}')
         rows.append('  - {address: "unix:lmtp.socket", service: lmtp}')
         more = MORE.format(listen="\n".join(rows), auth=auth, relay_from=relay_from)
         own = ["smtpd", *daemons, "deliver -b -clocal"]
