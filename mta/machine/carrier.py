@@ -34,12 +34,10 @@ async def serve(name: str, lmtp: bool) -> None:
         tag, recipients = delivery.dispatch.tag, delivery.dispatch.recipients
         delivery.body.close()
         if outcomes.count(outcomes[0]) == len(outcomes):
-            told = passed and outcomes[0].reply.positive
-            conversation.tell(tag, None, outcomes[0], relay, dsn_passed=told)
+            conversation.tell(tag, None, outcomes[0], relay, dsn_passed=passed)
         else:
             for recipient, outcome in zip(recipients, outcomes, strict=True):
-                told = passed and outcome.reply.positive
-                conversation.tell(tag, recipient.index, outcome, relay, dsn_passed=told)
+                conversation.tell(tag, recipient.index, outcome, relay, dsn_passed=passed)
         conversation.done(tag)
         in_flight -= 1
         if not in_flight:

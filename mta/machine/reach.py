@@ -68,7 +68,6 @@ class _Memory:
         self._until: dict[tuple[str, int], float] = {}
 
     def add(self, key: tuple[str, int], now: float) -> None:
-        self._until.pop(key, None)
         self._until[key] = now + self._span
         while len(self._until) > REMEMBERED_MAX:
             del self._until[next(iter(self._until))]
@@ -154,7 +153,7 @@ class Reach:
         policy = await self._guide.policy(target, host, now)
         if isinstance(policy, Refusal):
             refused = TlsResult(policy.origin, policy.result)
-            self._tell(target, domain, name, policy.origin, refused)
+            self._tell(domain, name, policy.origin, refused)
             if not _tested(target, policy.origin):
                 return Failure(policy.outcome, "")
             policy = TlsPolicy(target.level)
@@ -193,7 +192,7 @@ class Reach:
         found = await connect(owner, terms, place)
         if found.tls is not None:
             word = place.policy.origin if place.policy.origin != "config" else place.policy.level
-            self._tell(target, domain, place.name, word, found.tls)
+            self._tell(domain, place.name, word, found.tls)
         if isinstance(found, Failure) and target.requiretls and _trouble(found) == _NO_TLS:
             # The host is set up so: it is no trouble of today.
             reply = Reply(550, "5.7.10", f"REQUIRETLS: {found.outcome.reply.text}"[:500])
@@ -203,11 +202,9 @@ class Reach:
     def _login(self, place: Place) -> tuple[str, str] | None:
         return self._credentials.find(place.name, place.port)
 
-    def _tell(
-        self, target: Target, domain: Host, host: str, policy: str, result: TlsResult
-    ) -> None:
+    def _tell(self, domain: Host, host: str, policy: str, result: TlsResult) -> None:
         words = result.result, result.protocol, result.cipher, result.level
-        self._report(TlsFact(domain if target.mx else host, host, policy, *words))
+        self._report(TlsFact(domain, host, policy, *words))
 
 
 def _tested(target: Target, origin: str) -> bool:

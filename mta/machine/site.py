@@ -82,7 +82,6 @@ class Delivery:
 
         Left is who was one too many in a transaction that others came through
         (452 4.5.3; our own, where the server told its RCPTMAX: RFC 9422 s4.2).
-        When the host itself has given up, nobody is.
         """
         if self.outcomes is None:
             if len(outcomes) < 2 or not _some_too_many(outcomes):
@@ -93,10 +92,8 @@ class Delivery:
         for at, outcome in zip(self.left, outcomes, strict=True):
             if not (again and _too_many(outcome)):
                 self.outcomes[at] = outcome
-        lost = next((outcome for outcome in outcomes if outcome.scope == HOST), None)
-        told = [outcome or lost for outcome in self.outcomes]
-        whole = tuple([outcome for outcome in told if outcome is not None])
-        return whole if len(whole) == len(told) else None
+        whole = tuple([outcome for outcome in self.outcomes if outcome is not None])
+        return whole if len(whole) == len(self.outcomes) else None
 
     def all(self, outcome: Outcome) -> tuple[Outcome, ...]:
         """Return ``outcome`` for each recipient that has none of its own."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from mta.machine import courier, site
 from mta.machine import credentials as credentials_module
 from mta.machine import relays as relays_module
-from mta.machine import site
 from mta.machine.hops import Relay
 from mta.machine.net import Endpoint
 from mta.machine.tls import server_context
@@ -128,6 +128,23 @@ def test_a_next_hop_goes_before_the_relays() -> None:
         await post.send(next_hop="tls=off", host="b.test")
         assert carried(hosts) == {ONE: 2, TWO: 1}
         assert hosts.counts() == {ONE: 1, TWO: 1}
+
+    run(talk())
+
+
+def test_next_hops_that_were_read_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier, "HOPS_MAX", 5)
+
+    async def talk() -> None:
+        hosts = Hosts(ONE)
+        await hosts.start()
+        post = Post(hosts.port)
+        for number in range(12):
+            post.offer(next_hop=f"127.0.1.{number}")
+            assert len(post.courier._hops) <= 5
+        await post.wait()
+        await post.send(next_hop=ONE)
+        assert post.codes == [421] * 12 + [250]
 
     run(talk())
 

@@ -102,6 +102,12 @@ def test_what_is_wrong_is_named(name: str, value: str) -> None:
         settings(opening((name, value)))
 
 
+def test_lmtp_does_not_look_at_mta_sts() -> None:
+    options = opening(("relay", "unix:/run/lmtp"), ("mta_sts", "yes"))
+    assert settings(options).mta_sts
+    assert not settings(options, lmtp=True).mta_sts
+
+
 def test_lmtp_needs_a_relay() -> None:
     with pytest.raises(ConfigError, match="relay"):
         settings(opening(), lmtp=True)

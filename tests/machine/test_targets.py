@@ -141,6 +141,8 @@ RULES = [
     ("may", False, True, [], None, (MAY, "config")),
     ("may", False, True, ["SERVFAIL"], None, "dnssec-invalid"),
     ("may", False, False, ["SERVFAIL"], None, (MAY, "config")),
+    ("may", False, "the host alone", USABLE, None, (MAY, "config")),
+    ("dane-only", False, "the host alone", USABLE, None, "dane-required"),
     ("require", False, False, [], None, (REQUIRE, "config")),
     ("require", False, True, USABLE, None, (DANE, "dane")),
     ("verify", False, True, USABLE, None, (VERIFY, "config")),
@@ -168,14 +170,15 @@ RULES = [
 def test_how_a_host_may_be_spoken_to(
     level: str,
     requiretls: bool,
-    signed: bool,
+    signed: bool | str,
     tlsa: list[str],
     sts: tuple[str, ...] | None,
     expected: object,
 ) -> None:
     zones = {**SHARED, TLSA: tlsa}
     policies = Policies(*sts) if sts is not None else None
-    guide = World(zones, *(("one.test", "host.test") if signed else ())).guide(policies)
+    tops = ("one.test", "host.test") if signed is True else ("host.test",) if signed else ()
+    guide = World(zones, *tops).guide(policies)
     target = find(guide, "one.test", level, requiretls)
     policy = policy_of(guide, target, "one.test")
     if isinstance(policy, Refusal):
