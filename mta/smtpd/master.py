@@ -23,12 +23,15 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from mta.config.load import load_config
 from mta.errors import EX_CONFIG, EX_OK, EX_USAGE, ConfigError, PosthouseError
 from mta.machine.listen import activated, listen
 from mta.machine.process import Signals, die_with_parent, set_title
+from mta.machine.run import Account, account
 from mta.smtpd.counters import Counters
 from mta.smtpd.worker import PATIENCE
 
@@ -89,6 +92,8 @@ class Master:
         self._memory = Counters.create(self._slots)
         self._counters = Counters(self._memory, self._slots, 0)
         self._bind(config)
+        self._user = _user(config)
+        self._step_down()
 
     def _count(self, config: Config) -> int:
         asked = config.smtpd.workers if self._asked is None else self._asked
@@ -120,6 +125,24 @@ class Master:
                     sock.close()
         self._passed = {a: s for a, s in self._passed.items() if a in wanted}
         self._sockets = wanted
+
+    def _step_down(self) -> None:
+        """As root, be smtpd.user for all that touches files: logs, sockets of our own making."""
+        if self._user is not None:
+            os.setgroups(self._user.groups)
+            os.setegid(self._user.gid)
+            os.seteuid(self._user.uid)
+
+    @contextmanager
+    def _as_root(self) -> Iterator[None]:
+        """Be root again, where we were: to bind, and to start workers that read secrets."""
+        if self._user is not None:
+            os.seteuid(0)
+            os.setegid(0)
+        try:
+            yield
+        finally:
+            self._step_down()
 
     def run(self) -> int:
         """Serve until a signal ends it; return the exit status."""
@@ -199,20 +222,13 @@ class Master:
             "slots": self._slots,
             "memory": self._memory,
             "ready": writing,
-            "parent": (parent := os.getpid()),
+            "parent": os.getpid(),
             "level": self._level,
             "sockets": rows,
         }
         try:
-            process = subprocess.Popen(
-                (sys.executable, "-m", "mta.smtpd.program"),
-                env={**os.environ, ENVIRONMENT: json.dumps(spec)},
-                stdin=subprocess.DEVNULL,
-                pass_fds=descriptors,
-                cwd="/",
-                start_new_session=True,  # Ctrl-C is for us; we ask them to stop
-                preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  we have no threads
-            )
+            with self._as_root():
+                process = _spawn(spec, descriptors)
         except OSError as error:
             os.close(reading)
             self._again(number, f"cannot start a worker: {error.strerror}")
@@ -279,7 +295,8 @@ class Master:
             if not config.listen:
                 raise ConfigError(f"{config.path}: nothing to listen on")
             self._workers = self._count(config)
-            self._bind(config)
+            with self._as_root():
+                self._bind(config)
         except PosthouseError as error:
             self._workers = self._count(self._config)
             self._log.warning(f"{error}; smtpd goes on as it was")
@@ -313,3 +330,27 @@ class Master:
         for socks in self._sockets.values():
             for sock in socks:
                 sock.close()
+
+
+def _user(config: Config) -> Account | None:
+    """Return the account that root is to step down to; None where there is nothing to do."""
+    name = config.smtpd.user
+    if not name or os.geteuid() != 0:
+        return None
+    who = account(name)
+    if who is None:
+        raise ConfigError(f"{config.path}: smtpd.user: there is no account {name}")
+    return who
+
+
+def _spawn(spec: dict[str, Any], descriptors: list[int]) -> subprocess.Popen[bytes]:
+    parent = os.getpid()
+    return subprocess.Popen(
+        (sys.executable, "-m", "mta.smtpd.program"),
+        env={**os.environ, ENVIRONMENT: json.dumps(spec)},
+        stdin=subprocess.DEVNULL,
+        pass_fds=descriptors,
+        cwd="/",
+        start_new_session=True,  # Ctrl-C is for us; we ask them to stop
+        preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  we have no threads
+    )

@@ -109,6 +109,7 @@ async def _work(config: Config, counters: Counters, log: Log, spec: dict[str, An
     worker = Worker(config, counters, log, f"smtpd[{spec['number']}]")
     await worker.read_secrets()
     _drop(config.smtpd.user)
+    die_with_parent(spec["parent"])  # the kernel forgets it when a process becomes another user
     sockets = [
         (listen.adopt(fd), Port(service, proxy, service == SUBMISSIONS))
         for fd, service, proxy in spec["sockets"]

@@ -110,7 +110,7 @@ class Wire:
     """One client's socket, spoken to by lines."""
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.settimeout(10)
+        sock.settimeout(30)  # how long a busy machine may take; nobody waits so long
         self.sock = sock
         self.file = sock.makefile("rb")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,7 +119,8 @@ def test_ma2_ma3_reload_replaces_the_workers_and_sigterm_ends_all(tmp_path: Path
         yaml.write_text(good.replace("mx.example.test", "new.example.test"))
         program.process.send_signal(signal.SIGHUP)
         assert short(idle.reply()) == "421 4.3.2"  # once the new ones serve
-        assert "new.example.test" in program.connect().reply()
+        while "new.example.test" not in program.connect().reply():
+            pass  # the other old worker has yet to hear of it
         last = program.connect()
         last.hello()
         program.process.terminate()
@@ -175,3 +178,38 @@ def test_as_many_workers_as_were_asked_for() -> None:
     assert count_workers(0, 2) == 2
     assert count_workers(0, 64) == 4
     assert count_workers(0, 0) == 1
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder that other users may enter, as those of tmp_path may not be."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_steps_down_and_its_workers_too(open_path: Path) -> None:
+    tmp_path = open_path
+    nobody = pwd.getpwnam("nobody").pw_uid
+    for name in ("spool", "run", "log"):
+        (tmp_path / name).mkdir()
+        os.chown(tmp_path / name, nobody, -1)
+    more = "smtpd: {user: nobody, workers: 1}\n"
+    with running(tmp_path, more=more) as program:
+        assert accepted(program) == "250 2.0.0"
+        (worker,) = program.workers()
+        for pid, saved in ((worker, nobody), (program.process.pid, 0)):
+            status = Path(f"/proc/{pid}/status").read_text()
+            uids = status.partition("Uid:")[2].split()[:4]
+            assert uids[1] == uids[3] == str(nobody)
+            assert uids[2] == str(saved)
+        wire = program.connect()
+        wire.hello()
+        program.process.send_signal(signal.SIGHUP)
+        assert short(wire.reply()) == "421 4.3.2"  # it can still start workers as root
+        assert accepted(program) == "250 2.0.0"
+        program.until("disconnect from")
+        program.process.kill()
+        while Path(f"/proc/{worker}").exists():
+            time.sleep(0.01)

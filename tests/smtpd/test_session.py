@@ -39,12 +39,22 @@ def test_se1_what_was_open_is_gone_with_the_client(tmp_path: Path) -> None:
 def test_se2_the_time_of_a_command(tmp_path: Path) -> None:
     with serving(tmp_path) as house:
         idle, slow = house.connect(), house.connect()
+        connections = house.worker.hall.connections
         idle.hello()
         assert slow.reply()[:3] == "220"
-        slow.send(b"EHLO cli")  # an octet now and then does not make a command
+        slow.send(b"EHLO cli")
         house.sweep(299.0)
         assert short(idle.say("NOOP")) == "250 2.0.0"
-        house.sweep(301.0)
+
+        def age() -> None:
+            for connection in house.worker.hall.connections:
+                connection.session.last -= 200.0
+
+        house.call(age)
+        slow.send(b"ent")  # an octet now and then does not make a command
+        while house.call(lambda: 11 not in [c.session.server.held for c in connections]):
+            pass
+        house.sweep(101.0)
         for wire in (idle, slow):
             assert short(wire.reply()) == "421 4.4.2"
             assert wire.reply() == ""
