@@ -6,6 +6,7 @@ POSTHOUSE_IDLE and POSTHOUSE_SLOW set how many; what a connection costs in memor
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import smtplib
@@ -93,9 +94,10 @@ def listeners(house: House) -> list[int]:
     """Return the processes of smtpd in this house."""
     found = []
     for pid in house.processes():
-        words = Path("/proc", str(pid), "cmdline").read_bytes()
-        if b"smtpd" in words and b"mta\0up" not in words:
-            found.append(pid)
+        with contextlib.suppress(OSError):  # it has just ended
+            words = Path("/proc", str(pid), "cmdline").read_bytes()
+            if b"smtpd" in words and b"mta\0up" not in words:
+                found.append(pid)
     return found
 
 
