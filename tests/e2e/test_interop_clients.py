@@ -360,6 +360,33 @@ def test_a_dovecot_knows_the_passwords(new_house, authority, dovecot, mark: str)
     assert {protocol(message) for message in front.arrived(mark, 3)} == {"ESMTPSA"}
 
 
+SCHEMES = ["SCRAM-SHA-256", "ARGON2ID", "ARGON2I", "BLF-CRYPT", "SHA512-CRYPT", "SHA256-CRYPT"]
+
+
+def test_passwords_as_dovecot_writes_them(new_house, authority, dovecot, mark: str) -> None:
+    """The lines of ``doveadm pw`` serve as they are; SCRAM's keys serve SCRAM too."""
+    lines = []
+    for scheme in SCHEMES:
+        made = dovecot.run("doveadm", "pw", "-s", scheme, "-p", PASSWORD).stdout.strip()
+        lines.append(f"{scheme.lower()}:{made}\n")
+    auth = "passwords: by-dovecot, mechanisms: [PLAIN, LOGIN, SCRAM-SHA-256]"
+    front = Front(new_house, authority, auth=auth, files={"by-dovecot": "".join(lines).encode()})
+    swaks = Program("swaks", "usr/bin/swaks", "perl")
+    where = ["--server", "127.0.0.1", "--port", front.ports["submission"], "--tls"]
+    mail = ["--from", "ann@far.test", "--to", ALICE, "--header", f"Subject: {mark}"]
+    for scheme in SCHEMES:
+        swaks(*where, *mail, "-a", "PLAIN", "-au", scheme.lower(), "-ap", PASSWORD)
+    msmtp = Program("msmtp", "usr/bin/msmtp")
+    words = [f"--tls-trust-file={front.ca}", "--tls=on", "--auth=scram-sha-256"]
+    words += ["--host=localhost", f"--port={front.ports['submission']}"]
+    words += ["--user=scram-sha-256", "--from=ann@far.test"]
+    right, wrong = (f"--passwordeval=printf %s '{word}'" for word in (PASSWORD, "guess"))
+    text = f"Subject: {mark}\n\nx\n"
+    msmtp("--file=/dev/null", *words, right, ALICE, text=text)
+    msmtp("--file=/dev/null", *words, wrong, ALICE, text=text, ok=False)
+    assert len(front.arrived(mark, len(SCHEMES) + 1)) == len(SCHEMES) + 1
+
+
 @pytest.mark.parametrize("make", [Postfix, Exim, OpenSmtpd])
 def test_servers_relay_to_us(front: Front, mark: str, tmp_path, make) -> None:
     peer = make(tmp_path / "peer", relay=front.ports["mx"])
