@@ -63,7 +63,8 @@ class _Child:
         self.process = process
         self.number = number
         self.slot = slot
-        self.ready = ready  # the pipe on which it says that it serves; -1 once it has
+        self.ready = ready  # the pipe on which it says that it serves; -1 once it is closed
+        self.serves = False
         self.since = time.monotonic()
         self.leaving = False
 
@@ -86,6 +87,7 @@ class Master:
         self._due: dict[int, float] = {}  # worker's number → when it is to be started
         self._pauses: dict[int, float] = {}
         self._status = EX_OK
+        self._served = False  # has any worker ever?
         self._ending = False
         self._workers = self._count(config)
         self._slots = 4 * self._workers + 4
@@ -184,8 +186,8 @@ class Master:
                 said = os.read(fd, 16)
                 os.close(fd)
                 child.ready = -1
-                if not said:
-                    return  # it died: _reap() hears of it
+                child.serves = bool(said)  # else it died, as _reap() will hear
+                self._served = self._served or child.serves
         if self._before and self._all_serve():
             for child in self._before:
                 child.leaving = True
@@ -194,7 +196,7 @@ class Master:
 
     def _all_serve(self) -> bool:
         now = [child for child in self._children if child not in self._before]
-        serving = {child.number for child in now if child.ready < 0 and not child.leaving}
+        serving = {child.number for child in now if child.serves and not child.leaving}
         return len(serving) >= self._workers
 
     def _start_all(self) -> None:
@@ -258,8 +260,7 @@ class Master:
     def _gone(self, child: _Child, status: int) -> None:
         self._children.remove(child)
         self._counters.clear(child.slot)
-        before = child.ready >= 0
-        if before:
+        if child.ready >= 0:
             os.close(child.ready)
         if child in self._before:
             self._before.remove(child)
@@ -267,7 +268,7 @@ class Master:
         if child.leaving:
             return
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        if before and status in _HOPELESS:
+        if not child.serves and status in _HOPELESS and (self._before or not self._served):
             self._give_up(status)
             return
         if time.monotonic() - child.since >= STEADY:

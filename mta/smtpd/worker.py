@@ -61,6 +61,7 @@ class Worker:
         self._servers: list[asyncio.Server] = []
         self._certificates: Certificates | None = None
         self._authenticator: Authenticator | None = None
+        self._greeting: asyncio.Task[None] | None = None  # of Dovecot
         self._writer: Writer | None = None
         self.hall: Hall
 
@@ -79,7 +80,10 @@ class Worker:
                 warn=self._log.warning,
                 secret=self._counters.secret,
             )
-            await self._authenticator.start()
+            if auth.passwords:
+                await self._authenticator.start()
+            else:  # a Dovecot that is slow keeps nobody waiting but who logs in
+                self._greeting = asyncio.create_task(self._authenticator.start())
 
     async def open(self, sockets: Sequence[tuple[socket.socket, Port]]) -> None:
         """Begin to serve ``sockets``.  SpoolError or ConfigError if that cannot be."""
@@ -156,6 +160,8 @@ class Worker:
             await asyncio.sleep(_DRAINED)
         hall.abandon()
         await hall.settle()
+        if self._greeting is not None:
+            self._greeting.cancel()
         if self._authenticator is not None:
             self._authenticator.close()
         if self._writer is not None:

@@ -129,6 +129,28 @@ def test_ma2_ma3_reload_replaces_the_workers_and_sigterm_ends_all(tmp_path: Path
         assert "killed" not in program.log()
 
 
+def test_ma2_what_only_new_workers_find_wrong_leaves_the_old_ones_serving(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "1") as program:
+        assert accepted(program) == "250 2.0.0"
+        old = program.workers()
+        yaml = tmp_path / "mta.yaml"
+        yaml.write_text(yaml.read_text() + "auth: {passwords: nowhere}\n")
+        program.process.send_signal(signal.SIGHUP)
+        program.until("the new workers cannot serve")
+        assert accepted(program) == "250 2.0.0"
+        assert program.workers() == old
+        os.kill(old[0], signal.SIGKILL)  # its successor cannot serve either, until it can
+        program.until("ended with exit status 78; it starts again")
+        (tmp_path / "nowhere").touch(0o600)
+        (tmp_path / "nowhere").write_text("bob:{PLAIN}secret\n")
+        assert accepted(program) == "250 2.0.0"
+
+
+def test_ma2_what_workers_find_wrong_at_the_start_ends_it(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "2", more="auth: {passwords: nowhere}\n") as program:
+        assert program.process.wait(30) == EX_CONFIG
+
+
 def test_ma2_what_cannot_be_bound_or_used_ends_it_with_a_reason(tmp_path: Path) -> None:
     with running(tmp_path) as program:
         program.connect().close()
@@ -188,6 +210,7 @@ def open_path() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_root_steps_down_and_its_workers_too(open_path: Path) -> None:
     tmp_path = open_path

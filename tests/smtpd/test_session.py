@@ -124,6 +124,15 @@ def test_se3_draining_lets_a_transaction_end_and_no_other_begin(tmp_path: Path) 
         assert len(house.messages()) == 1
 
 
+def test_se3_a_client_whose_message_is_taken_is_idle(tmp_path: Path) -> None:
+    with serving(tmp_path) as house:
+        wire = house.connect()
+        wire.hello()
+        assert short(wire.mail()) == "250 2.0.0"
+        house.call(house.worker.hall.drain)
+        assert short(wire.reply()) == "421 4.3.2"
+
+
 def test_se3_a_transaction_that_is_reset_ends_it_too(tmp_path: Path) -> None:
     with serving(tmp_path) as house:
         wire = house.connect()

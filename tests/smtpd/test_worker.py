@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 
@@ -53,3 +54,13 @@ def test_a_defect_costs_one_connection_and_is_logged(tmp_path: Path) -> None:
         other.hello()
         assert short(other.mail()) == "250 2.0.0"
         assert "AttributeError" in house.log()
+
+
+def test_a_silent_dovecot_keeps_nobody_waiting(tmp_path: Path) -> None:
+    path = str(tmp_path / "dovecot")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+        sock.listen()
+        more = f"auth: {{dovecot: {path}}}\n"
+        with serving(tmp_path, more=more) as house:
+            assert short(house.connect().reply()) == "220"
