@@ -1,8 +1,8 @@
 """What the driver's answers do to a session, by what they answer; and how chunks end.
 
 Source   RFC 5321 s4.1.1.4 and s4.2.5 (the reply to the end of data closes the transaction);
-         BDAT: RFC 3030 s2: a refused chunk is read, then answered; LMTP: RFC 2033 s4.2;
-         AUTH: RFC 4954 s4.
+         BDAT: RFC 3030 s2: a refused chunk is read, then answered; LMTP: RFC 2033 s4.2,
+         s4.3 (the last chunk has a reply for each recipient, refused or not); AUTH: RFC 4954 s4.
 """
 
 from __future__ import annotations
@@ -127,6 +127,8 @@ def chunk_end(session: Session) -> Event | None:
     if session.refusal:
         refusal, session.refusal = session.refusal, b""
         opened = session.after in (RCPT, BDAT)
+        if opened and session.last and session.terms.service == "lmtp":
+            refusal *= session.accepted
         session.state = READY if opened else session.after
         if opened:
             session.forget_transaction()

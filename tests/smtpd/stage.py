@@ -38,8 +38,7 @@ class Stage:
         self._stack = ExitStack()
         self._houses: dict[tuple[str, ...], House] = {}
         self._seen: set[str] = set()
-        self.context = ssl.create_default_context(cadata=SERVER.pem().decode())
-        self.context.load_verify_locations(cadata=CA.pem().decode())
+        self.context = ssl.create_default_context(cadata=CA.pem().decode())
 
     def close(self) -> None:
         self._stack.close()
@@ -105,10 +104,11 @@ def _read(spool: Spool, name: object) -> tuple[Taken, str]:
     words = {"utf8"} if envelope.smtputf8 else set()
     words |= {"binary"} if envelope.binary else set()
     words |= {"requiretls"} if envelope.requiretls else set()
-    words |= {"8bit"} if envelope.eight_bit else set()
     words |= {f"ret={envelope.ret}"} if envelope.ret else set()
     words |= {f"envid={envelope.envid}"} if envelope.envid else set()
     boxes = [(str(r.mailbox), r.notify, r.orcpt) for r in entry.job.recipients]
+    assert envelope.eight_bit != body.isascii()
+    assert envelope.size == len(body)
     trace = _TRACE.match(body)
     assert trace is not None, body
     path = str(envelope.reverse_path)
