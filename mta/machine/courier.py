@@ -84,19 +84,16 @@ class Courier:
     def offer(self, delivery: Delivery) -> None:
         """Take ``delivery`` to its site."""
         job = delivery.dispatch
-        text = job.next_hop
-        try:
-            hop = self._hops.get(text) or self._hop(text)
-        except ValueError as error:
-            outcome = Outcome(Reply(451, "4.3.5", Reply.clean(f"next hop {error}")), HOST)
-            self.settle(delivery, delivery.all(outcome), "", False)
-            return
         # Jobs of one relay or next hop go one way, whatever their hosts.
-        fixed = self._fixed or hop.endpoint is not None
-        key = "" if fixed else job.host, text, job.requiretls
-        way = self._ways.get(key)
+        host = "" if self._fixed or job.next_hop else job.host
+        way = self._ways.get((host, job.next_hop, job.requiretls))
         if way is None:
-            way = self._ways[key] = self._way(job, hop)
+            try:
+                way = self._way(job)
+            except ValueError as error:
+                outcome = Outcome(Reply(451, "4.3.5", Reply.clean(f"next hop {error}")), HOST)
+                self.settle(delivery, delivery.all(outcome), "", False)
+                return
         way.offer(delivery)
 
     def rest(self, connection: Connection, site: Site) -> None:
@@ -145,15 +142,22 @@ class Courier:
         while (self.connections or self._tasks) and self.loop.time() < until:
             await asyncio.sleep(0.01)
 
-    def _hop(self, text: str) -> NextHop:
-        """Return the next hop that ``text`` says; ValueError if it makes no sense."""
-        if len(self._hops) >= HOPS_MAX:
-            self._hops.clear()
-        hop = self._hops[text] = parse_next_hop(text, self.settings.port)
-        return hop
+    def _way(self, job: Dispatch) -> Site | Search | Pool:
+        """Return where ``job`` goes; ValueError if its next hop makes no sense."""
+        hop = self._hops.get(job.next_hop)
+        if hop is None:
+            if len(self._hops) >= HOPS_MAX:
+                self._hops.clear()
+            hop = self._hops[job.next_hop] = parse_next_hop(job.next_hop, self.settings.port)
+        # A next hop that says no more than its level leaves the rest to the host.
+        fixed = self._fixed or hop.endpoint is not None
+        key = "" if fixed else job.host, job.next_hop, job.requiretls
+        way = self._ways.get(key)
+        if way is None:
+            way = self._ways[key] = self._new_way(job, hop)
+        return way
 
-    def _way(self, job: Dispatch, hop: NextHop) -> Site | Search | Pool:
-        """Return where ``job`` goes."""
+    def _new_way(self, job: Dispatch, hop: NextHop) -> Site | Search | Pool:
         level = hop.level or self.settings.tls
         if hop.endpoint is not None:
             return self._relay(hop.endpoint, level, job.requiretls)

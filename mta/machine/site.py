@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Coroutine
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from mta.channel.records import Dispatch
 from mta.machine.places import Failure
@@ -28,7 +28,7 @@ from mta.machine.targets import Target
 from mta.machine.wire import defect
 from mta.smtp.extensions import Transaction
 from mta.smtp.states import CLOSED, State
-from mta.types import HOST, Host, Outcome
+from mta.types import HOST, Host, Mailbox, Outcome
 
 __all__ = ["Again", "Delivery", "House", "Site"]
 
@@ -67,15 +67,17 @@ class Delivery:
             self.left = [at for at, told in enumerate(self.outcomes) if told is None]
             recipients = tuple([recipients[at] for at in self.left])
         boxes = tuple([recipient.mailbox for recipient in recipients])
-        needs: tuple[Any, ...] = ()
-        wishes = [recipient for recipient in recipients if recipient.notify or recipient.orcpt]
+        wishes = bool(recipients[0].notify or recipients[0].orcpt)  # every message comes here
+        if not wishes and len(recipients) > 1:
+            wishes = any(recipient.notify or recipient.orcpt for recipient in recipients)
         if wishes or job.ret or job.envid or job.requiretls or job.binary:
             dsn = tuple([(recipient.notify, recipient.orcpt) for recipient in recipients])
-            needs = (job.binary, job.requiretls, job.ret, job.envid, dsn)
-        flags = (job.eight_bit, job.smtputf8)
-        return Parcel(
-            Transaction(job.reverse_path, boxes, job.size, *flags, *needs), self.body.fileno()
-        )
+            transaction = _with_needs(job, boxes, dsn)
+        else:
+            transaction = Transaction(
+                job.reverse_path, boxes, job.size, job.eight_bit, job.smtputf8
+            )
+        return Parcel(transaction, self.body.fileno())
 
     def take(self, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...] | None:
         """Take the outcomes of the transaction; return all once no recipient is left.
@@ -84,7 +86,7 @@ class Delivery:
         (452 4.5.3; our own, where the server told its RCPTMAX: RFC 9422 s4.2).
         """
         if self.outcomes is None:
-            if len(outcomes) < 2 or not _some_too_many(outcomes):
+            if not _some_too_many(outcomes):
                 return outcomes
             self.outcomes = [None] * len(outcomes)
             self.left = list(range(len(outcomes)))
@@ -100,6 +102,13 @@ class Delivery:
         if self.outcomes is None:
             return (outcome,) * len(self.dispatch.recipients)
         return tuple([told or outcome for told in self.outcomes])
+
+
+def _with_needs(
+    job: Dispatch, boxes: tuple[Mailbox, ...], dsn: tuple[tuple[str, str], ...]
+) -> Transaction:
+    flags = (job.eight_bit, job.smtputf8, job.binary, job.requiretls)
+    return Transaction(job.reverse_path, boxes, job.size, *flags, job.ret, job.envid, dsn)
 
 
 def _too_many(outcome: Outcome) -> bool:
@@ -187,10 +196,10 @@ class Site:
 
     def ready(self, connection: Connection) -> None:
         """``connection`` waits for a message: give it one, or keep it for a while."""
-        old = self.loop.time() - connection.born > AGE_MAX and connection.served > 0
-        most = connection.client.extensions.mail_max  # RFC 9422 s4.1; 0: not said
-        old = old or connection.served >= MESSAGES_MAX or 0 < most <= connection.served
-        if old or self._house.ending:
+        served = connection.served
+        most = connection.client.extensions.mail_max or MESSAGES_MAX  # RFC 9422 s4.1
+        worn = served and (served >= most or self.loop.time() - connection.born > AGE_MAX)
+        if worn or self._house.ending:
             self.retire(connection)
         elif self.waiting:
             self._start(connection, self.waiting.popleft())
@@ -213,7 +222,9 @@ class Site:
             self._window = min(self._window + 1, self._house.per_host)
         if not connection.client.extensions.dsn:
             delivery.passed = False
-        told = delivery.take(outcomes)
+        told: tuple[Outcome, ...] | None = outcomes
+        if len(outcomes) > 1 or delivery.outcomes is not None:
+            told = delivery.take(outcomes)
         if told is None:
             self.waiting.appendleft(delivery)
         else:
