@@ -17,6 +17,7 @@ Invariants, each a test in tests/smtpd/test_master.py
 from __future__ import annotations
 
 import json
+import marshal
 import os
 import select
 import signal
@@ -28,6 +29,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mta.config.load import load_config
+from mta.config.model import flatten
 from mta.errors import EX_CONFIG, EX_OK, EX_USAGE, ConfigError, PosthouseError
 from mta.machine.listen import activated, listen
 from mta.machine.process import Signals, die_with_parent, set_title
@@ -210,7 +212,8 @@ class Master:
         slot = next(slot for slot in range(self._slots) if slot not in used)
         self._counters.clear(slot)
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        descriptors = [self._memory, writing]
+        copy = _copy(self._config)
+        descriptors = [self._memory, writing, copy]
         rows = []
         for listener in self._config.listen:
             sockets = self._sockets[listener.address]
@@ -219,6 +222,7 @@ class Master:
             rows.append([fd, listener.service, listener.proxy])
         spec = {
             "config": self._config.path,
+            "copy": copy,
             "number": number,
             "slot": slot,
             "slots": self._slots,
@@ -238,6 +242,7 @@ class Master:
             self._children.append(_Child(process, number, slot, reading))
         finally:
             os.close(writing)
+            os.close(copy)
 
     def _again(self, number: int, why: str) -> None:
         pause = self._pauses.get(number, SHORTEST)
@@ -331,6 +336,14 @@ class Master:
         for socks in self._sockets.values():
             for sock in socks:
                 sock.close()
+
+
+def _copy(config: Config) -> int:
+    """Return a descriptor of ``config`` as it is: what is on the disk may have become wrong."""
+    fd = os.memfd_create("configuration", os.MFD_CLOEXEC)
+    with open(fd, "wb", closefd=False) as file:
+        marshal.dump(flatten(config), file)
+    return fd
 
 
 def _user(config: Config) -> Account | None:

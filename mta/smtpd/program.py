@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import marshal
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 from mta import __version__
 from mta.arguments import FLAG, VALUE, read_options
 from mta.config.load import load_config
-from mta.config.model import Config
+from mta.config.model import Config, rebuild
 from mta.errors import ConfigError, PosthouseError, UsageError, exit_code
 from mta.machine import listen, loop
 from mta.machine.log import Log
@@ -92,7 +93,7 @@ def _workers(text: str | None) -> int | None:
 def _serve(spec: dict[str, Any]) -> int:
     """Be a worker, as the master's ``spec`` says."""
     die_with_parent(spec["parent"])
-    config = load_config(spec["config"])
+    config = _configuration(spec)
     counters = Counters(spec["memory"], spec["slots"], spec["slot"])
     log = _log(config, spec["level"])
     try:
@@ -103,6 +104,17 @@ def _serve(spec: dict[str, Any]) -> int:
     finally:
         log.flush()
     return 0
+
+
+def _configuration(spec: dict[str, Any]) -> Config:
+    """Return the configuration of now, or the master's where that has errors."""
+    with open(spec["copy"], "rb") as file:
+        file.seek(0)
+        copy = rebuild(marshal.load(file))
+    try:
+        return load_config(spec["config"])
+    except ConfigError:
+        return copy
 
 
 async def _work(config: Config, counters: Counters, log: Log, spec: dict[str, Any]) -> None:
