@@ -28,13 +28,14 @@ from mta.machine.targets import Target
 from mta.machine.wire import defect
 from mta.smtp.extensions import Transaction
 from mta.smtp.states import CLOSED, State
-from mta.types import HOST, Host, Mailbox, Outcome
+from mta.types import HOST, Host, Mailbox, Outcome, Reply
 
 __all__ = ["Again", "Delivery", "House", "Site"]
 
 MEMORY = 5.0  # how long a site that failed answers for itself; deliver remembers longer
 MESSAGES_MAX = 1000  # on one connection
 AGE_MAX = 120.0
+LOGIN_WANTED = 530  # RFC 4954 s6
 
 
 class Again(Protocol):
@@ -109,6 +110,13 @@ def _with_needs(
 ) -> Transaction:
     flags = (job.eight_bit, job.smtputf8, job.binary, job.requiretls)
     return Transaction(job.reverse_path, boxes, job.size, *flags, job.ret, job.envid, dsn)
+
+
+def _unlogged(outcome: Outcome) -> Outcome:
+    """Return the deferral if ``outcome`` says that credentials lack: a mistake here."""
+    if outcome.reply.code != LOGIN_WANTED:
+        return outcome
+    return Outcome(Reply(421, "4.7.0", f"{outcome.reply}"[:500]), HOST)
 
 
 def _too_many(outcome: Outcome) -> bool:
@@ -227,8 +235,10 @@ class Site:
             told = delivery.take(outcomes)
         if told is None:
             self.waiting.appendleft(delivery)
-        else:
-            self._house.settle(delivery, told, connection.relay, delivery.passed)
+            return
+        if self.target.configured and told[0].reply.code == LOGIN_WANTED:
+            told = tuple([_unlogged(outcome) for outcome in told])
+        self._house.settle(delivery, told, connection.relay, delivery.passed)
 
     def gone(self, connection: Connection, outcome: Outcome | None) -> None:
         """``connection`` has ended; if it never served anyone, that is the site's answer."""

@@ -318,7 +318,7 @@ AUTH = {
     "right": ("{host} ours secret word\n", 0o600, 250, "2.0.0"),
     "right for this port": ("{host} x y\n{host}:{port} ours secret word\n", 0o640, 250, "2.0.0"),
     "wrong": ("{host} ours another\n", 0o600, 421, "4.7.8"),
-    "of another host": ("other.test ours secret word\n", 0o600, 530, "5.7.0"),
+    "of another host": ("other.test ours secret word\n", 0o600, 421, "4.7.0"),
     "for everybody to read": ("{host} ours secret word\n", 0o644, 421, "4.3.5"),
 }
 
