@@ -13,7 +13,7 @@ A dialogue is one session, told line by line:
     S: 250 2.1.0                    a whole reply, whose last line begins so
     S+ SIZE     S- STARTTLS         the reply just read to EHLO has, or has not, this line
     S! close                        the server closes
-    T!                              a TLS handshake (submissions: it is done already)
+    T!                              a TLS handshake (submissions: done already, but for proxy)
     A! SCRAM-SHA-256 bob secret     a whole exchange of AUTH, up to its last reply
     = from=<a@x> to=<b@y>,<c@z> dsn=SUCCESS|rfc822;b@y utf8 ret=HDRS body="…"
        a message that was accepted, in order, and there are no others; also binary,

@@ -6,6 +6,7 @@ nothing with mta/smtpd, so that what both say is said twice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -61,6 +62,11 @@ def whole(octets: bytes) -> list[bytes]:
 def single(octets: bytes) -> list[bytes]:
     """Cut to single octets."""
     return [octets[at : at + 1] for at in range(len(octets))]
+
+
+def at_ends(octets: bytes) -> list[bytes]:
+    """Cut on both sides of each octet that has to do with the end of something."""
+    return re.findall(rb"[^\r\n\0.]+|[\r\n\0.]", octets)
 
 
 class CutAt:
@@ -140,8 +146,9 @@ class EngineWire:
         return line + found
 
     def handshake(self) -> None:
-        assert self._server.state == TLS
-        self._server.secure()
+        if not self._server.secured:
+            assert self._server.state == TLS
+            self._server.secure()
 
     def finish(self) -> bytes:
         assert not self._closed, "closed"

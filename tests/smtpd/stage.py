@@ -13,10 +13,12 @@ import ssl
 from contextlib import ExitStack
 from pathlib import Path
 
-from mta.spool.intake import take_in
+from mta.spool.intake import Intake
+from mta.spool.layout import JobName
 from mta.spool.spool import Spool
 from tests.certificates import make_ca, make_certificate
 from tests.server_dialogues import CLIENT, RELAY_CLIENT, XCLIENT_CLIENT, Taken, option
+from tests.smtp.doorkeeper import Cut, whole
 from tests.smtpd.kit import House, serving
 
 CA = make_ca()
@@ -37,7 +39,7 @@ class Stage:
         self._folder = folder
         self._stack = ExitStack()
         self._houses: dict[tuple[str, ...], House] = {}
-        self._seen: set[str] = set()
+        self._intakes: dict[House, _Intake] = {}
         self.context = ssl.create_default_context(cadata=CA.pem().decode())
 
     def close(self) -> None:
@@ -50,7 +52,9 @@ class Stage:
         kind += [word for word in ("tls", "auth", "proxy") if word in options]
         key = tuple(sorted(kind))
         if key not in self._houses:
-            self._houses[key] = self._open(options, service)
+            house = self._houses[key] = self._open(options, service)
+            intake = self._intakes[house] = _Intake(house.folder / "spool")
+            self._stack.callback(intake.close)
         return self._houses[key]
 
     def _open(self, options: tuple[str, ...], service: str) -> House:
@@ -75,26 +79,36 @@ class Stage:
 
     def taken(self, house: House) -> list[Taken]:
         """Return what ``house`` accepted since it was asked last, from its spool."""
-        spool = Spool.open(str(house.folder / "spool"))
-        take_in(spool)
         found: dict[str, Taken] = {}
-        for queue in sorted(spool.queues()):
-            for names in spool.names(queue):
-                for name in names:
-                    if str((house.folder, name)) in self._seen:
-                        continue
-                    self._seen.add(str((house.folder, name)))
-                    one, ident = _read(spool, name)
-                    before = found.get(ident)
-                    if before is not None:
-                        both = tuple(sorted({*before.recipients, *one.recipients}))
-                        one = Taken(one.path, both, one.words, one.body)
-                    found[ident] = one
+        for one, ident in self._intakes[house].read():
+            before = found.get(ident)
+            both = one.recipients if before is None else before.recipients + one.recipients
+            found[ident] = Taken(one.path, tuple(sorted(both)), one.words, one.body)
         return [found[ident] for ident in sorted(found)]
 
 
-def _read(spool: Spool, name: object) -> tuple[Taken, str]:
-    claim = spool.claim(name)  # type: ignore[arg-type]
+class _Intake:
+    """Takes in what came to one spool, from where it left off."""
+
+    def __init__(self, folder: Path) -> None:
+        self._spool = Spool.open(str(folder))
+        self._names: list[JobName] = []
+        self._intake = Intake(self._spool, self._names.extend, lambda envelope: None)
+
+    def read(self) -> list[tuple[Taken, str]]:
+        """Return the jobs that are new, and the id of each one's message."""
+        while self._intake.step():
+            pass
+        names = list(self._names)
+        self._names.clear()
+        return [_read(self._spool, name) for name in names]
+
+    def close(self) -> None:
+        self._intake.close()
+
+
+def _read(spool: Spool, name: JobName) -> tuple[Taken, str]:
+    claim = spool.claim(name)
     assert claim is not None
     with os.fdopen(claim.open_body(), "rb") as file:
         body = file.read()
@@ -119,8 +133,9 @@ def _read(spool: Spool, name: object) -> tuple[Taken, str]:
 class SocketWire:
     """One session with the real listener."""
 
-    def __init__(self, stage: Stage, options: tuple[str, ...]) -> None:
+    def __init__(self, stage: Stage, options: tuple[str, ...], cut: Cut = whole) -> None:
         self._stage = stage
+        self._cut = cut
         self._house = stage.house(options)
         self._service = option(options, "service", "mx")
         source = RELAY_CLIENT if "relay" in options else CLIENT
@@ -129,11 +144,15 @@ class SocketWire:
         self._sock = socket.create_connection(where, 10, (source, 0))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
-        if self._service == "submissions":
+        if self._service == "submissions" and "proxy" not in options:
             self.handshake()
 
     def send(self, octets: bytes) -> None:
-        self._sock.sendall(octets)
+        try:
+            for piece in self._cut(octets):
+                self._sock.sendall(piece)
+        except (BrokenPipeError, ConnectionResetError):  # closed before the last piece
+            pass
 
     def line(self) -> bytes:
         while b"\n" not in self._buffer:
@@ -149,7 +168,7 @@ class SocketWire:
     def _receive(self) -> bytes:
         try:
             return self._sock.recv(1 << 16)
-        except ssl.SSLEOFError:
+        except (ssl.SSLEOFError, ConnectionResetError):
             return b""
 
     def handshake(self) -> None:
