@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -277,10 +278,20 @@ def _between(line: bytes) -> str:
     return line.partition(b"<")[2].partition(b">")[0].decode("utf-8", "surrogateescape")
 
 
+_given: set[int] = set()  # ports that this process was told of
+
+
 def refused_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """Return a port of 127.0.0.1 that nobody listens on, never the same twice.
+
+    It is below those that the system gives to clients, one of whom might take it.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def answers(port: int, address: str = "127.0.0.1") -> bool:

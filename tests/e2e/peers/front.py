@@ -68,8 +68,9 @@ class Front:
         passwords = self.root / "passwords"
         passwords.write_text(f"alice:{hashed}\n")
         passwords.chmod(0o600)
-        self.house.start("mta", "up")
-        wait(lambda: all(answers(port) for port in self.ports.values()))
+        running = self.house.start("mta", "up")
+        wait(lambda: running.poll() is not None or all(map(answers, self.ports.values())))
+        assert running.poll() is None, self.house.output()
 
     def arrived(self, mark: str, count: int = 1, user: str = "alice") -> list[bytes]:
         """Wait until ``count`` messages with ``mark`` in them are in the user's Maildir."""
