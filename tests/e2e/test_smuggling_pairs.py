@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -253,3 +254,31 @@ def test_no_attack_passes_in_chunks(pair: Pair) -> None:
         marks[mark] = (attack, reply[:1] == b"2")
     pair.settle(marks)
     assert pair.judge(marks) == []
+
+
+def test_binary_bodies_go_to_nobody_who_cannot_take_them(pair: Pair) -> None:
+    """RFC 3030 s3: a bare CR or LF may stand in BODY=BINARYMIME, which neither server offers."""
+    marks = {}
+    for attack in [attack for attack in attacks() if len(attack) < 5]:
+        mark, wire = new_mark(), Wire(pair.front.ports["mx"])
+        wire.say(b"EHLO far.test\r\n")
+        assert wire.say(b"MAIL FROM:<> BODY=BINARYMIME\r\n").startswith(b"250")
+        for recipient in pair.to:
+            assert wire.say(f"RCPT TO:<{recipient}>\r\n".encode()).startswith(b"250")
+        text = body(mark, attack)
+        reply = wire.say(b"BDAT %d LAST\r\n" % len(text) + text)
+        more = wire.rest()
+        wire.close()
+        assert [line[:3] for line in more] == [b"221"], (spell(attack), reply, more)
+        assert reply.startswith(b"250"), (spell(attack), reply)
+        marks[mark] = (attack, False)
+    failed = wait(lambda: _failures(pair.house, 2 * len(marks)))
+    assert {event["status"] for event in failed} <= {"5.6.1", "5.6.3"}, failed[0]
+    pair.settle({mark: (attack, True) for mark, (attack, _) in marks.items()})
+    assert pair.judge(marks) == []
+
+
+def _failures(house: House, number: int) -> list[dict[str, Any]]:
+    """Return the failures of the house, once there are ``number``."""
+    failed = [event for event in house.events("attempt") if event["state"] == "failed"]
+    return failed if len(failed) >= number else []
