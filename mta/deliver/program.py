@@ -18,6 +18,7 @@ from mta.config.model import Channel, Config
 from mta.deliver.daemon import Daemon
 from mta.deliver.flags import HELP, LEVELS, Flags, parse
 from mta.errors import LocalProtocolError, PosthouseError, UsageError, exit_code
+from mta.machine import loop
 from mta.machine.log import Log
 from mta.spool.layout import valid_id
 from mta.spool.spool import Spool
@@ -51,6 +52,7 @@ def _run(arguments: Sequence[str]) -> int:
     log.started("deliver", arguments)
     try:
         daemon = Daemon(config, channels, flags, spool, log, watch=_watch(flags))
+        loop.spare_collector()
         asyncio.run(daemon.run())
     except PosthouseError:
         raise

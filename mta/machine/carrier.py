@@ -12,7 +12,7 @@ import sys
 from mta.errors import EX_OK, PosthouseError, exit_code
 from mta.machine.conversation import ALL, EACH, AsyncConversation
 from mta.machine.courier import Courier
-from mta.machine.loop import run
+from mta.machine.loop import run, spare_collector
 from mta.machine.outward import settings
 from mta.machine.resolve import Resolver
 from mta.machine.site import Delivery
@@ -49,6 +49,7 @@ async def serve(name: str, lmtp: bool) -> None:
     resolver = Resolver(options.nameservers, options.trust_ad)
     policies = StsCache(resolver, options.ca) if options.mta_sts else None
     courier = Courier(options, resolver, settle, policies, conversation.tls, warn)
+    spare_collector()
     conversation.answer(EACH if lmtp else ALL, int(conversation.opening.option("jobs", "1")))
     try:
         async for dispatch, body in conversation:

@@ -41,7 +41,7 @@ class AsyncConversation:
     def __init__(self, sock: socket.socket) -> None:
         """Read from ``sock`` in the running loop; use ``open``, which awaits the options."""
         sock.setblocking(False)
-        self._wire = Wire(sock)
+        self._wire = Wire(sock, buffered=False)
         self._loop = asyncio.get_running_loop()
         self._jobs: asyncio.Queue[tuple[Dispatch, BinaryIO] | None] = asyncio.Queue()
         self._opened: asyncio.Future[Opening] = self._loop.create_future()

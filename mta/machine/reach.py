@@ -190,7 +190,7 @@ class Reach:
                 text = Reply.clean(f"credentials: {error}")
                 return Failure(Outcome(Reply(421, "4.3.5", text), HOST), "")
         found = await connect(owner, terms, place)
-        if found.tls is not None:
+        if found.tls is not None and not _unasked(place, found.tls):
             word = place.policy.origin if place.policy.origin != "config" else place.policy.level
             self._tell(domain, place.name, word, found.tls)
         if isinstance(found, Failure) and target.requiretls and _trouble(found) == _NO_TLS:
@@ -210,6 +210,12 @@ class Reach:
 def _tested(target: Target, origin: str) -> bool:
     """True if what was asked for is a policy on trial (RFC 8461 s5)."""
     return target.sts == TESTING and origin == "sts"
+
+
+def _unasked(place: Place, result: TlsResult) -> bool:
+    """True if nobody wanted TLS: neither we nor the host asked for it, and none came of it."""
+    policy = place.policy
+    return policy.origin == "config" and policy.level == MAY and result.result == _NO_TLS
 
 
 def _trouble(found: Connection | Failure) -> str:

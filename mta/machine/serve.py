@@ -72,7 +72,7 @@ class _Loop:
     """The loop of ``serve``: one socket, and the children of the jobs in flight."""
 
     def __init__(self, sock: socket.socket, open_program: Callable[[Opening], Service]) -> None:
-        self._wire = Wire(sock)
+        self._wire = Wire(sock, buffered=True)
         self._open_program = open_program
         self._service: Service | None = None
         self._selector = selectors.DefaultSelector()

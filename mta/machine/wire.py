@@ -55,7 +55,9 @@ def open_socket() -> socket.socket:
 class Wire:
     """The program's end of the conversation on its socket; reads never block."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, buffered: bool) -> None:
+        """``buffered``: bodies will be read by lines, not by their descriptors alone."""
+        self._buffering = -1 if buffered else 0
         self.sock = sock
         self.end = ProgramEnd()
         self._bodies: deque[int] = deque()
@@ -98,7 +100,7 @@ class Wire:
             return event
         if not self._bodies:
             raise RemoteProtocolError(f"no descriptor came with job {event.tag}")
-        return event, os.fdopen(self._bodies.popleft(), "rb")
+        return event, os.fdopen(self._bodies.popleft(), "rb", self._buffering)
 
     def send(self, octets: bytes) -> None:
         """Send all of ``octets``, waiting; nothing happens if deliver is gone."""

@@ -7,7 +7,6 @@ Exit     0 after SIGTERM; 64 for a wrong command line, 75 when the spool cannot 
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import marshal
 import os
@@ -46,7 +45,6 @@ Listens where mta.yaml says, and takes mail into the queues.
 """
 _SHORT = {"V": VALUE, "h": FLAG}
 _LONG = {"config": VALUE, "workers": VALUE, "help": FLAG, "version": FLAG}
-GARBAGE = (20_000, 20, 50)  # objects and generations between two collections of garbage
 DRAIN = 300.0  # seconds that the clients of an old configuration have to end
 
 
@@ -131,10 +129,7 @@ async def _work(config: Config, counters: Counters, log: Log, spec: dict[str, An
     running.add_signal_handler(signal.SIGTERM, worker.stop)
     running.add_signal_handler(signal.SIGINT, worker.stop)
     running.add_signal_handler(signal.SIGHUP, worker.stop, DRAIN)
-    # What is there by now stays; few cycles are made later, none by a message.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GARBAGE)
+    loop.spare_collector()
     os.write(spec["ready"], b"ready")
     os.close(spec["ready"])
     await worker.run()

@@ -118,8 +118,9 @@ class Fs:
 
             with tempfile.TemporaryFile() as file:
                 fd = os.dup(file.fileno())
-        self.write(fd, data)
-        os.lseek(fd, 0, os.SEEK_SET)
+        done = 0
+        while done < len(data):  # pwrite leaves the offset at the beginning
+            done += os.pwrite(fd, data[done:] if done else data, done)
         return fd
 
     def boot(self) -> str:

@@ -103,7 +103,7 @@ def listeners(house: House) -> list[int]:
 
 def all_up(house: House) -> list[int]:
     """Wait for the master and its two workers; return them."""
-    return wait(lambda: len(listeners(house)) == 3 and listeners(house))  # type: ignore[no-any-return]
+    return wait(lambda: len(listeners(house)) == 3 and listeners(house))
 
 
 def memory(pids: list[int]) -> int:

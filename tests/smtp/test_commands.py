@@ -127,7 +127,7 @@ def test_k2_our_own_addresses_come_back(local: str, domain: str) -> None:
     ],
 )
 def test_reverse_paths(text: str, path: object) -> None:
-    assert commands.mail(text, MAIL_ALL) == MailFrom(path, MailParameters())  # type: ignore[arg-type]
+    assert commands.mail(text, MAIL_ALL) == MailFrom(path, MailParameters())
 
 
 @pytest.mark.parametrize(

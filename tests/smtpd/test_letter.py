@@ -42,7 +42,7 @@ def letter(submitted: bool = False, error: str = "") -> tuple[Letter, Draft]:
     def missing(header: Header) -> list[str]:
         return missing_fields(header, "ID1", "mx.test", "DATE", Mailbox("a", "c.test"))
 
-    return Letter(draft, TRACE, LIMITS, missing if submitted else None), draft  # type: ignore[arg-type]
+    return Letter(draft, TRACE, LIMITS, missing if submitted else None), draft
 
 
 def send(octets: bytes, cuts: list[int], submitted: bool = False) -> tuple[Letter, Draft]:
