@@ -22,6 +22,7 @@ from tests.certificates import Certified, make_ca, make_certificate
 from tests.e2e.house import House, refused_port, wait
 from tests.e2e.peers import exim as exim_peer
 from tests.e2e.peers.front import Front
+from tests.e2e.peers.postfix import Postfix
 from tests.e2e.peers.recorder import EXTENSIONS, Recorder
 
 NUMBERS = count(1)
@@ -282,8 +283,8 @@ def test_dovecot_over_lmtp(dovecot, outward, mark: str, domain: str) -> None:
         assert message.endswith(b"\n\n" + BODY + EIGHT)
 
 
-def _send_asking(front: Front, to: str, mark: str, reverse_path: str, notify: str) -> None:
-    with smtplib.SMTP("127.0.0.1", front.ports["mx"]) as client:
+def _send_asking(port: int, to: str, mark: str, reverse_path: str, notify: str) -> None:
+    with smtplib.SMTP("127.0.0.1", port) as client:
         client.ehlo()
         asked = [f"NOTIFY={notify}", "ORCPT=rfc822;Some+2Bone@old.test"]
         text = f"Subject: {mark}\r\n\r\nx\r\n"
@@ -296,9 +297,9 @@ def test_what_was_asked_of_dsns_reaches_the_next_server(
 ) -> None:
     """RFC 3461 s4, s5.2.1: all four parameters are passed on, and Postfix answers to them."""
     front, knows, lacks = outward.front, recorders["knows"], recorders["lacks"]
-    _send_asking(front, "x@knows.test", mark, "back@postfix.test", "SUCCESS,DELAY")
-    _send_asking(front, "x@lacks.test", mark, "ann@far.test", "NEVER")
-    _send_asking(front, "x@postfix.test", mark, "back@postfix.test", "SUCCESS")
+    _send_asking(front.ports["mx"], "x@knows.test", mark, "back@postfix.test", "SUCCESS,DELAY")
+    _send_asking(front.ports["mx"], "x@lacks.test", mark, "ann@far.test", "NEVER")
+    _send_asking(front.ports["mx"], "x@postfix.test", mark, "back@postfix.test", "SUCCESS")
     wait(lambda: knows.got() and lacks.got())
     said = {c.split(":")[0]: c for s in knows.sessions for c in s.commands if ":" in c}
     assert "RET=HDRS" in said["MAIL FROM"] and "ENVID=QQ+2B314159" in said["MAIL FROM"]
@@ -313,7 +314,30 @@ def test_what_was_asked_of_dsns_reaches_the_next_server(
 
 def test_a_report_says_where_the_trail_of_dsns_ends(postfix, outward, recorders, mark: str) -> None:
     """RFC 3461 s5.2.2: success was asked for, and the next server knows no DSN: "relayed"."""
-    _send_asking(outward.front, "end@lacks.test", mark, "back@postfix.test", "SUCCESS")
+    _send_asking(outward.front.ports["mx"], "end@lacks.test", mark, "back@postfix.test", "SUCCESS")
     report = wait(lambda: [m for m in postfix.inbox() if b"end@lacks.test" in m])[0]
     assert b"Action: relayed" in report
     assert b"QQ+314159" in report
+
+
+@pytest.mark.parametrize("to", ["alice@example.test", "nobody@example.test"])
+def test_what_another_server_asks_of_dsns_is_done(
+    postfix, outward, tmp_path, mark: str, to: str
+) -> None:
+    """A Postfix relays to us with NOTIFY and ENVID; the report goes to whoever asked it."""
+    relay = Postfix(tmp_path / "relay", relay=outward.front.ports["mx"])
+    try:
+        _send_asking(relay.port, to, mark, "back@postfix.test", "SUCCESS,FAILURE")
+        found = wait(lambda: _reports([*postfix.inbox(), *relay.inbox()], to))
+    finally:
+        relay.stop()
+    (report,) = found
+    action = b"delivered" if to.startswith("alice") else b"failed"
+    assert b"Action: " + action in report
+    assert b"Original-Envelope-Id: QQ+314159" in report
+    assert re.search(rb"Original-Recipient: rfc822; ?Some\+one@old\.test", report)
+
+
+def _reports(inbox: list[bytes], to: str) -> list[bytes]:
+    field = f"Final-Recipient: rfc822; {to}".lower().replace(" ", "").encode()
+    return [text for text in inbox if field in text.lower().replace(b" ", b"")]
