@@ -31,7 +31,7 @@ __all__ = ["base_local", "local_names", "parse_domain", "parse_mailbox", "parse_
 
 MAX_LOCAL = 64
 MAX_DOMAIN = 255
-MAX_PATH = 256  # angle brackets included
+MAX_PATH = 322  # angle brackets included: both halves at their largest
 MAX_LABEL = 63
 MAX_TEXT = 1000  # a longer text cannot be an address, whatever its quoting and route
 

@@ -58,7 +58,7 @@ _LIMITS = MapOf(
         Key("connection_rate", "any-count", "New ones of a client in a minute; 0 is off.", "0"),
         Key("message_rate", "any-count", "Messages of a client in a minute; 0 is off.", "0"),
         Key("recipient_rate", "any-count", "Recipients of a client in a minute; 0 is off.", "0"),
-        Key("auth_failures", "any-count", "Failed logins of a client in a minute; 0 is off.", "10"),
+        Key("auth_failures", "any-count", "Failed logins of a client in a minute; 0 is off.", "60"),
     )
 )
 

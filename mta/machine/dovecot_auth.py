@@ -28,7 +28,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mta.smtp import saslprep
 from mta.smtp.steps import Challenge
@@ -110,8 +110,7 @@ class _Wire(asyncio.Protocol):
         }
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # or uvloop's own kind
         self.send(_spell("VERSION", "1", "2"))
         self.send(_spell("CPID", str(os.getpid())))
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ANSWERS", "chunk_end", "finish"]
 
 _RESET = Reset()
+DEAD = 10  # recipients more refused than accepted, before a refusal is an error
 
 
 def _mail(session: Session, reply: Reply) -> None:
@@ -38,9 +39,9 @@ def _rcpt(session: Session, reply: Reply) -> None:
         session.state = RCPT
         session.out.append(wire(reply))
         return
-    # A list has its dead addresses; only who guesses has more of them than others.
+    # A list has its dead addresses; only who guesses has many more of them than others.
     session.refused += reply.code >= 500
-    if session.refused > session.accepted:
+    if session.refused > session.accepted + DEAD:
         session.say(reply)
     else:
         session.out.append(wire(reply))

@@ -60,6 +60,7 @@ CLIENTS_MAX = 10_000
 NAMES_MAX = 10_000
 NAME_TTL = 60.0  # the resolver's own memory goes by the TTL; this one saves a task
 FEW = 50  # connections that the automatic limit leaves any client
+RESERVE = 64  # descriptors that are for the spool and the log, whoever comes
 
 
 class Hall:
@@ -75,8 +76,13 @@ class Hall:
         certificates: Certificates | None = None,
         authenticator: Authenticator | None = None,
         resolver: Resolver | None = None,
+        descriptors: int = 0,
     ) -> None:
-        """Serve by ``config``; without ``resolver`` no client has a name."""
+        """Serve by ``config``; without ``resolver`` no client has a name.
+
+        ``descriptors``: how many this process may have; 0 or less is no matter.
+        """
+        self._room = max(1, descriptors - RESERVE) if descriptors > 0 else 0
         self.counters = counters
         self.log = log
         self.group = GroupWriter(writer, self._synced)
@@ -156,7 +162,7 @@ class Hall:
         if self._refusing:
             return replies.LOAD
         total = counters.total()
-        if total >= limits.connections:
+        if total >= limits.connections or 0 < self._room < len(self.connections):
             return replies.BUSY
         most = limits.connections_per_client or max(FEW, (limits.connections - total) // 4)
         if counters.connections(key) >= most:

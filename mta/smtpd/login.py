@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Login", "step"]
 
+WRONG = 535  # RFC 4954 s6: the name or the password
 SHORTEST, LONGEST = 1.0, 3.0  # seconds before a failure is told
 GIVEN_UP = Reply(501, "5.7.0", "authentication given up")
 AWAY = Reply(454, "4.7.0", "temporary authentication failure")
@@ -98,7 +99,7 @@ def _take(session: Session, hall: Hall, login: Login, came: Step) -> None:
         return
     session.exchange = None
     hall.log.auth_failed(session.client, login.mechanism, came.reason)
-    if came.reply.permanent:
+    if came.reply.code == WRONG:  # what was given up or misspelt guesses nothing
         hall.counters.add(session.key, AUTH_FAILURES, time.monotonic())
     session.later(
         SHORTEST + (LONGEST - SHORTEST) * random.random(),

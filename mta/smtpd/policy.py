@@ -3,7 +3,8 @@
 Mail for a domain of ours is taken from anybody, for recipients that exist.
 Mail for any other domain is relaying: for clients in ``relay_from``, for who
 has logged in, and to ``relay_domains``.  A domain is ours if the router
-delivers it on this machine, and for no other reason.
+delivers it on this machine, and for no other reason; but postmaster and
+mailer-daemon are reached by the names of the machine itself as well.
 
 Source   RFC 5321 s3.6.2, s7.9 (relaying); s4.5.1 (postmaster); RFC 3463 for the
          status of a refusal.  LMTP never relays, and is never asked to by
@@ -48,6 +49,7 @@ DOMAINS_MAX = 10_000  # that are remembered as ours or not
 
 RELAY_DENIED = Reply(550, "5.7.1", "relay access denied")
 NO_RELAY_HERE = Reply(550, "5.7.1", "this service takes mail for its own users only")
+ALWAYS = ("postmaster", "mailer-daemon")
 NOT_YOURS = Reply(554, "5.7.1", "this service is not for your address")
 
 
@@ -122,6 +124,7 @@ class Access:
 
     def __init__(self, config: Config, router: Router) -> None:
         self.router = router
+        self._self = {config.hostname, *[_literal(row.address) for row in config.listen]}
         self._ours: dict[str, bool] = {}
         self._routes: dict[tuple[str, str], Routed] = {}
         self.relay_domains = Suffixes(config.relay_domains)
@@ -146,6 +149,8 @@ class Access:
 
     def recipient(self, service: str, may_relay: bool, mailbox: Mailbox) -> Routed | Reply:
         """Return where mail for ``mailbox`` goes, or why it is not taken."""
+        if mailbox.domain in self._self and mailbox.local.lower() in ALWAYS:
+            mailbox = self._postmaster(mailbox)
         domain = mailbox.domain
         if domain and not self._is_ours(domain):
             if service == LMTP:
@@ -159,6 +164,10 @@ class Access:
             if len(self._routes) < ROUTES_MAX:
                 self._routes[key] = routed
         return routed if routed.outcome is None else routed.outcome.reply
+
+    def _postmaster(self, mailbox: Mailbox) -> Mailbox:
+        """Return it as one of the first local domain, unless its own is ours (RFC 5321 s4.5.1)."""
+        return mailbox if self._is_ours(mailbox.domain) else Mailbox(mailbox.local, "")
 
     def forget(self) -> None:
         """Ask the router anew: users and lists of addresses may have changed."""
@@ -178,6 +187,14 @@ class Access:
             return ""
         match = self.router.table.find(domain)
         return "" if match is None or match.channel.local else match.channel.queue
+
+
+def _literal(address: str) -> str:
+    """Return the address literal of a listener; "" for a Unix socket."""
+    host = address.rpartition(":")[0].strip("[]")
+    if address.startswith("unix:"):
+        return ""
+    return f"[ipv6:{host}]" if ":" in host else f"[{host}]"
 
 
 def _loopback(address: str) -> bool:

@@ -50,7 +50,7 @@ AUTH_FIRST = Reply(530, "5.7.0", "authentication required")
 
 ETRN_OK = Reply(250, "2.0.0", "queuing for that node started")
 ETRN_NONE = Reply(458, "4.4.0", "unable to queue messages for that node")
-ETRN_DENIED = Reply(459, "5.7.1", "that node is not served here")
+ETRN_DENIED = Reply(459, "4.7.1", "that node is not served here")
 XCLIENT_OK = Reply(220, "", "")  # the engine greets anew
 XCLIENT_BAD = Reply(501, "5.5.4", "not an attribute that XCLIENT may have")
 

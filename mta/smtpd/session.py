@@ -113,7 +113,7 @@ class Session:
             self._connection.hold()
             return
         self.pump()
-        if server.commands != before or server.receiving:
+        if server.commands != before or (server.receiving and self.marked):
             self.last = time.monotonic()
 
     def secured(self, facts: TlsFacts) -> None:

@@ -88,7 +88,7 @@ class Worker:
     async def open(self, sockets: Sequence[tuple[socket.socket, Port]]) -> None:
         """Begin to serve ``sockets``.  SpoolError or ConfigError if that cannot be."""
         loop, config = asyncio.get_running_loop(), self._config
-        raise_descriptors()
+        descriptors = raise_descriptors()
         self._writer = Spool.open(config.spool).writer()
         nameservers = tuple([parse_endpoint(text, 53) for text in config.nameservers])
         self.hall = Hall(
@@ -99,6 +99,7 @@ class Worker:
             certificates=self._certificates,
             authenticator=self._authenticator,
             resolver=Resolver(nameservers, config.trust_ad),
+            descriptors=descriptors,
         )
         loop.set_exception_handler(self._defect)
         for sock, port in sockets:

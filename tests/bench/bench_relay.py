@@ -52,9 +52,6 @@ limits: {{message_size: 100MiB}}
 channels:
   - {{name: local, program: local, domains: $local}}
   - {{name: smtp, program: smtp, domains: "*", relay: ["127.0.0.1:{sink}"]}}
-daemons:
-  - smtpd
-  - deliver -b
 """
 # What Debian's Postfix does, and a relay to the sink; nothing that waits for a name server.
 RELAY = """\
@@ -156,7 +153,8 @@ def our_house(root: Path, sink: int) -> tuple[House, int]:
     house = House(root)
     port = refused_port()
     house.config.write_text(CONFIG.format(port=port, sink=sink))
-    house.start("mta", "up")
+    house.start("deliver", "-b")
+    house.start("smtpd")
     wait(lambda: answers(port))
     return house, port
 

@@ -33,7 +33,7 @@ def test_the_sample_says_what_its_comments_say(sample):
     )
     assert config.listen == (Listener("127.0.0.1:2525", "mx", False),)
     assert config.limits == Limits(
-        10 << 20, 1000, 1 << 20, 100, 12 << 10, 20, 300.0, 3600.0, 100, 20_000, 0, 0, 0, 0, 10
+        10 << 20, 1000, 1 << 20, 100, 12 << 10, 20, 300.0, 3600.0, 100, 20_000, 0, 0, 0, 0, 60
     )
     assert config.smtpd == Smtpd(0, "", (), (), True)
     assert config.tls == Tls((), (), "1.2")

@@ -50,7 +50,7 @@ DENIED = Reply(550, "5.7.1", "not here")
 LOGIN_FIRST = Reply(530, "5.7.0", "log in")
 WELCOME = Reply(235, "2.7.0", "welcome")
 FAULT = {MALFORMED: Reply(501, "5.5.2", "what?"), WITHDRAWN: Reply(501, "5.7.0", "well")}
-NOBODY_WAITS, NOT_SERVED = Reply(458, "4.4.0", "later"), Reply(459, "5.7.1", "no")
+NOBODY_WAITS, NOT_SERVED = Reply(458, "4.4.0", "later"), Reply(459, "4.7.1", "no")
 WRONG = Reply(535, "5.7.8", "no")
 
 

@@ -320,7 +320,7 @@ def test_refused_recipients_are_errors_when_they_are_the_most() -> None:
     host = greeted(verdict=known)
     host.say("MAIL FROM:<>", *["RCPT TO:<a@b.c>", "RCPT TO:<x@b.c>"] * 50)
     assert host.server.errors == 0
-    host.say("RSET", "MAIL FROM:<>", *["RCPT TO:<x@b.c>"] * 20)
+    host.say("RSET", "MAIL FROM:<>", *["RCPT TO:<x@b.c>"] * 40)
     assert host.events[-1] == Closed("errors")
 
 

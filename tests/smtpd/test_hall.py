@@ -172,3 +172,11 @@ def test_names_are_forgotten_in_time_and_bounded(
         hall._names["192.0.2.8"] = (time.monotonic() - 1.0, "old")
         assert hall.known_name("192.0.2.8") is None
         assert hall.known_name("127.0.0.1") == hall.known_name("") == "localhost"
+
+
+def test_hl1_descriptors_are_left_for_the_spool(tmp_path: Path) -> None:
+    with serving(tmp_path) as house:
+        house.call(lambda: setattr(house.worker.hall, "_room", 2))
+        inside = [house.connect() for _ in range(2)]
+        assert [short(wire.reply()) for wire in inside] == ["220", "220"]
+        assert short(house.connect().reply()) == "421 4.3.2"

@@ -1,4 +1,4 @@
-"""LT1 to LT3: the octets of a message, watched and completed."""
+"""LT1 to LT4: the octets of a message, watched and completed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mta.config.model import Limits
 from mta.errors import SpoolError
 from mta.headers import Header
+from mta.smtpd import letter as room
 from mta.smtpd.letter import FULL, TROUBLE, Letter
 from mta.smtpd.transaction import missing_fields
 from mta.types import NULL_PATH, Mailbox
@@ -164,3 +165,30 @@ def test_lt3_a_disk_that_will_not_take_it(error: str, wanted: object) -> None:
     one.end()
     assert one.refusal == wanted
     assert draft.gone
+
+
+LONG = st.integers(900, 2500).map(lambda n: b"X-Long: " + b"y" * n)
+LARGE = st.lists(LINES | LONG, min_size=3, max_size=12).map(
+    lambda ls: b"Subject: x\r\n" + b"".join(line + b"\r\n" for line in ls)
+)
+
+
+@given(LARGE, st.lists(st.integers(0, 9000), max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_lt4_a_large_header_goes_through_as_a_small_one_does(
+    octets: bytes, cuts: list[int]
+) -> None:
+    whole, wanted = send(octets, cuts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "HELD", 40)
+        one, draft = letter()
+        at = 0
+        for cut in [*sorted({min(c, len(octets)) for c in cuts}), len(octets)]:
+            one.feed(octets[at:cut])
+            held = one._head
+            assert held is None or len(held) <= 40 + room._SEEN + cut - at
+            at = cut
+        one.end()
+    assert one.refusal == whole.refusal
+    if one.refusal is None:
+        assert draft.octets == wanted.octets
