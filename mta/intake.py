@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 
 from mta.config.load import load_config
 from mta.errors import PosthouseError, SpoolError, exit_code
@@ -44,6 +45,8 @@ class Daemon:
         self._log = log
         self._ear = Ear(runtime, "intake")
         self._bell = Bell(runtime)
+        with suppress(OSError):  # where that cannot be, files are made as everywhere
+            spool.fs.spread()
         self._intake = Intake(spool, self._ring, self._queued)
         self._spool = spool
         self._taken = 0

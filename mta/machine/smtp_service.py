@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Owner", "Peer", "Port", "Session"]
 
-READ = 1 << 16  # octets of the shared buffer
+READ = 1 << 17  # octets of the shared buffer
 WRITE_HIGH = 1 << 16  # octets that may wait for a peer to read them before we read no more
 LINGER = 5.0  # seconds that a peer whom we refused has to read why
 _view = memoryview(bytearray(READ))  # of all connections: one event loop a process

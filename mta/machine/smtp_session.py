@@ -32,7 +32,7 @@ from mta.values import frozen
 
 __all__ = ["BLOCK", "Connection", "Owner", "Parcel"]
 
-BLOCK = 65536
+BLOCK = 131072
 BLOCKS_AT_ONCE = 8  # of one message, before other connections get their turn
 _BUFFER = memoryview(bytearray(16384))  # a Protocol would allocate 256 KiB for each read
 

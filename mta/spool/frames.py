@@ -40,6 +40,7 @@ __all__ = [
     "Frame",
     "frame",
     "frame_length",
+    "heading",
     "read_frame",
 ]
 
@@ -57,10 +58,16 @@ class Frame:
     end: int
 
 
+def heading(kind: bytes, data: bytes) -> tuple[bytes, int]:
+    """Return what stands before ``data`` in its frame, and the frame's checksum."""
+    head = b"%b %08X" % (kind, len(data))
+    checksum = zlib.crc32(data, zlib.crc32(head))
+    return b"%b %08X\n" % (head, checksum), checksum
+
+
 def frame(kind: bytes, data: bytes) -> bytes:
     """Return ``data`` as a frame."""
-    head = b"%b %08X" % (kind, len(data))
-    return b"%b %08X\n%b" % (head, zlib.crc32(data, zlib.crc32(head)), data)
+    return heading(kind, data)[0] + data
 
 
 def read_frame(read: Callable[[int, int], bytes], offset: int) -> Frame | None:
@@ -94,6 +101,7 @@ def frame_length(head: bytes) -> int:
 class Closing:
     """What an M frame says: the body's length and checksum, and each job's file.
 
+    The checksum is the CRC-32 of the body, or of the one B frame that it is.
     ``body_at`` is where the one B frame begins that is the whole body, or -1 if
     there are several, or none: then the body becomes a file.
     """

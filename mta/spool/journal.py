@@ -27,7 +27,7 @@ import zlib
 from mta.errors import SpoolError
 from mta.spool import layout
 from mta.spool.entry import Envelope, encode
-from mta.spool.frames import BODY, MESSAGE, SEGMENT, Closing, frame
+from mta.spool.frames import BODY, MESSAGE, SEGMENT, Closing, frame, heading
 from mta.values import TYPE_CHECKING, frozen
 
 if TYPE_CHECKING:
@@ -128,7 +128,6 @@ class Draft:
     def write(self, data: bytes) -> None:
         """Add ``data`` to the body.  SpoolError if the disk does not take it."""
         self.size += len(data)
-        self._checksum = zlib.crc32(data, self._checksum)
         if not self.eight_bit and not data.isascii():
             self.eight_bit = True
         self._pieces.append(data)
@@ -140,15 +139,20 @@ class Draft:
         try:
             if self._own is None:
                 self._own = _Segment(self._fs, self._now)
-            for data in self._take():
+            for data in self._frames(self._take()):
                 self._own.append(data)
         except OSError as error:
             raise SpoolError(f"cannot write the journal: {error.strerror}") from error
 
-    def _take(self) -> list[bytes]:
-        """Return what is held as B frames, and hold nothing."""
-        body = b"".join(self._pieces)
+    def _take(self) -> bytes:
+        """Return what is held, and hold nothing."""
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces, self._held = [], 0
+        return body
+
+    def _frames(self, body: bytes) -> list[bytes]:
+        """Return ``body``, a part of the whole, as B frames."""
+        self._checksum = zlib.crc32(body, self._checksum)
         return [frame(BODY, body[at : at + PIECE]) for at in range(0, len(body), PIECE)]
 
     def _closing(
@@ -170,8 +174,13 @@ class Draft:
     ) -> _Segment:
         """Append the record to this draft's own segment, or else to ``shared()``, in one write."""
         segment = self._own or shared()
-        frames = self._take()
-        body_at = segment.size if self._own is None and len(frames) == 1 else -1
+        body, body_at = self._take(), -1
+        if self._own is None and 0 < len(body) <= PIECE:
+            body_at = segment.size
+            head, self._checksum = heading(BODY, body)
+            frames = [head, body]
+        else:
+            frames = self._frames(body)
         frames.append(self._closing(segment.name, body_at, envelope, jobs))
         segment.append(b"".join(frames))
         self._own = None
