@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 
-from mta.machine.census import delivers, intake_runs
+from mta.machine.census import delivers, intake_runs, listeners
 from mta.machine.logline import printable
 from mta.spool.layout import arrived
 from mta.spool.spool import Spool
@@ -30,6 +30,8 @@ REASONS = 5
 
 def gather(config: Config, now: float) -> Iterator[dict[str, Any]]:
     """Yield what there is to say, each a mapping with a ``kind``."""
+    for pid, title in listeners(config.runtime):
+        yield {"kind": "smtpd", "pid": pid, "title": title}
     for deliver in delivers(config.runtime):
         queues = list(deliver.queues)
         yield {"kind": "deliver", "pid": deliver.pid, "title": deliver.title, "queues": queues}
@@ -97,6 +99,10 @@ def _deliver_lines(part: dict[str, Any], now: float) -> Iterator[str]:
     yield f"deliver   pid {part['pid']} for queue {', '.join(part['queues'])}: {title}"
 
 
+def _smtpd_lines(part: dict[str, Any], now: float) -> Iterator[str]:
+    yield f"smtpd     pid {part['pid']}: {printable(part['title']).removeprefix('smtpd: ')}"
+
+
 def _intake_lines(part: dict[str, Any], now: float) -> Iterator[str]:
     runs = "runs" if part["runs"] else "does not run"
     yield f"intake    {runs}; journal of {part['segments']} segment(s), {part['octets']} octets"
@@ -113,4 +119,9 @@ def _queue_lines(part: dict[str, Any], now: float) -> Iterator[str]:
         yield f"          {reason['jobs']:6d}  {printable(reason['reason'])}"
 
 
-_TELL = {"deliver": _deliver_lines, "intake": _intake_lines, "queue": _queue_lines}
+_TELL = {
+    "smtpd": _smtpd_lines,
+    "deliver": _deliver_lines,
+    "intake": _intake_lines,
+    "queue": _queue_lines,
+}

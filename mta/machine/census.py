@@ -1,9 +1,9 @@
-"""Who runs: the delivers and the intake of one runtime directory, told by their sockets.
+"""Who runs: the programs of one runtime directory, told by their sockets.
 
-There are no pid files to be wrong: a deliver's socket bears its pid, and
-/proc says whether that lives and what it is doing (its title).
+There are no pid files to be wrong: a deliver's socket bears its pid, and so does
+smtpd's; /proc says whether that lives and what it is doing (its title).
 
-Source   RUNTIME/intake and RUNTIME/wake/QUEUE.PID: see machine/wake.py.
+Source   RUNTIME/intake, RUNTIME/smtpd.PID, RUNTIME/wake/QUEUE.PID: see machine/wake.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import os
 from mta.machine.wake import wake_intake
 from mta.values import frozen
 
-__all__ = ["Deliver", "delivers", "intake_runs"]
+__all__ = ["Deliver", "delivers", "forget_dead", "intake_runs", "listeners"]
+
+_LISTENER = "smtpd."
 
 
 @frozen
@@ -28,6 +30,28 @@ class Deliver:
 def intake_runs(runtime: str) -> bool:
     """Tell whether somebody takes in what is accepted; asking makes him look."""
     return wake_intake(runtime)
+
+
+def listeners(runtime: str) -> list[tuple[int, str]]:
+    """Return each smtpd that runs: its process and its title."""
+    found = ((pid, _title(pid)) for pid in _listener_pids(runtime))
+    return [(pid, title) for pid, title in found if title.startswith("smtpd")]
+
+
+def forget_dead(runtime: str) -> None:
+    """Remove what an smtpd that was killed has left."""
+    for pid in _listener_pids(runtime):
+        if not _title(pid):
+            os.unlink(os.path.join(runtime, f"{_LISTENER}{pid}"))
+
+
+def _listener_pids(runtime: str) -> list[int]:
+    try:
+        names = os.listdir(runtime)
+    except FileNotFoundError:
+        return []
+    pids = [n.removeprefix(_LISTENER) for n in names if n.startswith(_LISTENER)]
+    return sorted(int(pid) for pid in pids if pid.isdecimal())
 
 
 def delivers(runtime: str) -> list[Deliver]:

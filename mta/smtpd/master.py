@@ -31,9 +31,11 @@ from typing import TYPE_CHECKING, Any
 from mta.config.load import load_config
 from mta.config.model import flatten
 from mta.errors import EX_CONFIG, EX_OK, EX_USAGE, ConfigError, PosthouseError
+from mta.machine.census import forget_dead
 from mta.machine.listen import activated, listen
 from mta.machine.process import Signals, die_with_parent, set_title
 from mta.machine.run import Account, account
+from mta.machine.wake import Ear
 from mta.smtpd.counters import Counters
 from mta.smtpd.worker import PATIENCE
 
@@ -151,7 +153,7 @@ class Master:
     def run(self) -> int:
         """Serve until a signal ends it; return the exit status."""
         signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-        set_title("smtpd: master")
+        ear = self._sign_in()
         self._start_all()
         try:
             while not self._ending:
@@ -167,7 +169,21 @@ class Master:
         finally:
             self._stop()
             signals.close()
+            if ear is not None:
+                ear.close()
         return self._status
+
+    def _sign_in(self) -> Ear | None:
+        """Show who and where we are: to ps(1), and to mta status by a socket of our name."""
+        places = ", ".join(f"{row.service} at {row.address}" for row in self._config.listen)
+        set_title(f"smtpd: {places[:200]}")
+        runtime = self._config.runtime
+        try:
+            forget_dead(runtime)
+            return Ear(runtime, f"smtpd.{os.getpid()}")
+        except OSError as error:
+            self._log.warning(f"{runtime}: {error.strerror}: mta status will not know of us")
+            return None
 
     def _wait(self, fd: int) -> None:
         """Return at a signal, when a worker is ready, or when one is due."""

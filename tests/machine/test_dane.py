@@ -160,7 +160,7 @@ UNUSABLE = [
 ]
 
 
-@pytest.mark.parametrize("bad", UNUSABLE, ids=str)
+@pytest.mark.parametrize("bad", UNUSABLE, ids=range(len(UNUSABLE)))
 def test_e3_what_is_not_usable_is_as_if_it_were_not(bad: Tlsa) -> None:
     assert usable([bad]) == ()
     assert usable([bad, GOOD]) == (GOOD,)
