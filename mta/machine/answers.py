@@ -78,13 +78,15 @@ class Answer:
 class Addresses:
     """What a name stands for: ``addresses`` in the order to try, or the ``trouble``.
 
-    ``none``: the DNS says so, and not from an answer that ran out.
+    ``none``: the DNS says so, and not from an answer that ran out.  ``unsure``: a part of
+    the answer is missing, or has run out.
     """
 
     addresses: tuple[str, ...]
     trouble: Outcome | None = None
     secure: bool = False
     none: bool = False
+    unsure: bool = False
 
 
 @frozen

@@ -169,6 +169,9 @@ class Courier:
         sites = [self._relay(endpoint, level, job.requiretls) for endpoint in weights]
         if len(sites) == 1:
             return sites[0]
+        for known in self._pools.values():
+            if known.sites() == tuple(sites):
+                return known
         pool = Pool(sites, Relays(tuple(weights.values()), self.scale))
         self._pools.update(dict.fromkeys(sites, pool))
         return pool

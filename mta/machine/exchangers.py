@@ -234,7 +234,7 @@ def _why(domain: str, looked: Looked, sure: bool, ours: bool, implicit: bool) ->
 
 
 def _sure(answer: Addresses) -> bool:
-    return answer.none or bool(answer.addresses)
+    return answer.none or (bool(answer.addresses) and not answer.unsure)
 
 
 def _loop(domain: str) -> Outcome:

@@ -97,8 +97,11 @@ def _unix(path: str) -> socket.socket:
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.bind(path)
-        os.chmod(path, 0o666)
+        before = os.umask(0o111)  # not chmod: the name may be another's by then
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(before)
         sock.listen(BACKLOG)
         sock.setblocking(False)
     except BaseException:

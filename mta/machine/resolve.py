@@ -121,7 +121,8 @@ class Resolver:
         found = six.records + four.records
         if found:
             secure = all(answer.secure for answer in (six, four) if answer.records)
-            return Addresses(found, None, secure)
+            unsure = any(answer.stale or answer.failed for answer in (six, four))
+            return Addresses(found, None, secure, unsure=unsure)
         trouble = _trouble(name, six if six.failed else four, "")
         if trouble is not None:
             return Addresses((), trouble)
@@ -163,8 +164,14 @@ class Resolver:
         bases = [name]
         if found.secure:
             bases = [*aliases[:1], name]
-        elif not aliases or not (await self._answers.find(name, "CNAME", now)).secure:
+        elif not aliases:
             return TlsaAnswer(())
+        else:
+            alias = await self._answers.find(name, "CNAME", now)
+            if alias.failed:  # RFC 7672 s2.1: who can block it must not switch DANE off
+                return TlsaAnswer((), trouble=_trouble(name, alias, "CNAME: "))
+            if not alias.secure:
+                return TlsaAnswer(())
         answer = TlsaAnswer((), secure=True, base=name)
         for base in bases:
             answer = await self._tlsa_at(base, port, now)

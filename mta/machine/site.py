@@ -22,7 +22,7 @@ from collections.abc import Coroutine
 from typing import BinaryIO, Protocol
 
 from mta.channel.records import Dispatch
-from mta.machine.places import Failure
+from mta.machine.places import NONE, Failure
 from mta.machine.smtp_session import Connection, Parcel
 from mta.machine.targets import Target
 from mta.machine.wire import defect
@@ -112,8 +112,16 @@ def _with_needs(
     return Transaction(job.reverse_path, boxes, job.size, *flags, job.ret, job.envid, dsn)
 
 
+def _unheeded(outcome: Outcome, connection: Connection, target: Target) -> bool:
+    """Whether the host wants a log-in that we lack, or TLS that failed before (RFC 3207 s4)."""
+    if outcome.reply.code != LOGIN_WANTED:
+        return False
+    bare = connection.tls is None or connection.tls.level == NONE
+    return target.configured or (bare and "TLS" in outcome.reply.text.upper())
+
+
 def _unlogged(outcome: Outcome) -> Outcome:
-    """Return the deferral if ``outcome`` says that credentials lack: a mistake here."""
+    """Return the deferral if ``outcome`` wants credentials, or TLS that failed: ours to mend."""
     if outcome.reply.code != LOGIN_WANTED:
         return outcome
     return Outcome(Reply(421, "4.7.0", f"{outcome.reply}"[:500]), HOST)
@@ -236,7 +244,7 @@ class Site:
         if told is None:
             self.waiting.appendleft(delivery)
             return
-        if self.target.configured and told[0].reply.code == LOGIN_WANTED:
+        if any(_unheeded(outcome, connection, self.target) for outcome in told):
             told = tuple([_unlogged(outcome) for outcome in told])
         self._house.settle(delivery, told, connection.relay, delivery.passed)
 

@@ -43,7 +43,7 @@ from mta.machine.smtp_session import BLOCK, Connection, Owner, Parcel
 from mta.machine.tls import Tls, TlsError, name_matches
 from mta.smtp import sasl
 from mta.smtp.client_events import Greeted
-from mta.smtp.states import CONNECT, GREETED, READY
+from mta.smtp.states import CONNECT, GREETED, READY, TLS
 from mta.types import HOST, Outcome, Reply
 
 __all__ = [
@@ -133,6 +133,8 @@ class _Opening:
         contexts, place = self._terms.contexts, self._place
         session = contexts.session(place) if policy.level != DANE else None
         name = place.name if not place.address.startswith(UNIX) else None
+        if policy.level == DANE and policy.names:
+            name = policy.names[0]  # RFC 7672 s8.1: the name at which the TLSA records stand
         try:
             context = contexts.context(verify)
             tls = Tls(context, server_side=False, hostname=name, session=session)
@@ -149,7 +151,7 @@ class _Opening:
         if isinstance(heard, Greeted):
             self._greeted = heard
             text = heard.refusal.reply.text if heard.refusal is not None else ""
-            return self._unsecured(f"this host refuses STARTTLS: {text}")
+            return self._unsecured(f"this host refuses STARTTLS: {text}", "validation-failure")
         if isinstance(heard, TlsError):
             self._terms.contexts.keep(self._place, None)
             return self._insecure(_result_of(heard.verify), str(heard))
@@ -161,6 +163,8 @@ class _Opening:
 
     async def _judge(self, tls: Tls) -> Failure | None:
         """The handshake is done: is it who it should be?  Then greet again."""
+        if self._connection.client.state != TLS:
+            return self._insecure("validation-failure", "the session ended with the handshake")
         level, contexts = self._policy.level, self._terms.contexts
         result = ""
         if level == DANE:
@@ -191,9 +195,9 @@ class _Opening:
         names = self._policy.names or (self._place.name,)
         return dane.verdict(self._policy.tlsa, tls.facts().peer, names, time.time())
 
-    def _unsecured(self, why: str) -> Failure | None:
+    def _unsecured(self, why: str, word: str = "starttls-not-supported") -> Failure | None:
         """There is no TLS to be had: go on without, if the policy lets us."""
-        result = TlsResult(self._policy.origin, "starttls-not-supported", NONE)
+        result = TlsResult(self._policy.origin, word, NONE)
         self._connection.tls = result
         if self._policy.level == MAY:
             return None

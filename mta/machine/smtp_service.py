@@ -335,6 +335,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.write(tls.take())
             self.closing = True
+            self.waiting_since = time.monotonic()
             self._transport.close()
         session, self.session = self.session, None
         if session is not None:

@@ -33,6 +33,7 @@ from collections.abc import Awaitable
 from typing import Protocol
 
 from mta.machine import dane, exchangers, sts
+from mta.machine.answers import Exchangers, Hop
 from mta.machine.exchangers import MxHost
 from mta.machine.net import UNIX, numeric
 from mta.machine.outward import SMTP_PORT, Settings
@@ -125,6 +126,9 @@ class Guide:
         names = {name for group in groups for name in group}
         mode, allowed = await self._sts(domain, level, names, now)
         if requiretls and not (route.secure or mode == ENFORCE or level == "verify"):
+            if await self._unsure(domain, level, now):
+                text = f"REQUIRETLS: the MTA-STS policy of {domain} cannot be had just now"
+                return _defer("4.7.5", text)
             text = f"REQUIRETLS: nothing authenticates the MX records of {domain}"
             return Outcome(Reply(550, "5.7.10", text), MESSAGE)
         own = level == "verify" or requiretls or (route.secure and _inside(names, domain))
@@ -160,13 +164,23 @@ class Guide:
             return "", ()
         return policy.mode, tuple(sorted(name for name in names if sts.matches(policy, name)))
 
+    async def _unsure(self, domain: Host, level: str, now: float) -> bool:
+        """Whether the domain may have a policy that could not be had."""
+        if self._policies is None or level not in _STS_LEVELS or domain[:1] == "[":
+            return False
+        asked = await self._resolver.text(f"_mta-sts.{domain}", now)  # remembered by now
+        return asked.trouble is not None or self._policies.failure(domain) != ""
+
     async def hosts(self, target: Target, domain: Host, now: float) -> tuple[MxHost, ...] | Outcome:
         """Return the hosts of ``target`` with their addresses, in the order to try them just now.
 
         ``domain`` is one that led to it.
         """
         if target.mx:
-            route = await self._route(domain, self._shuffle, now)
+            name = target.groups[0][0]
+            label = name if name[:1] == "[" else domain
+            fixed = _Fixed(target, self._resolver)
+            route = await self._route(label, self._shuffle, now, fixed)
             return route.hosts if route.trouble is None else route.trouble
         name = target.groups[0][0]
         if name.startswith(UNIX) or numeric(name):
@@ -197,15 +211,17 @@ class Guide:
         only = target.level == "dane-only"
         why = "the MX records are not secure"
         if target.secure and not numeric(host.name):
-            answer = await self._resolver.tlsa(host.name, target.port, now)
+            name = host.name
+            answer = await self._resolver.tlsa(name, target.port, now)
             if answer.trouble is not None:
                 outcome = _defer("4.7.5", answer.trouble.reply.text)
                 return Refusal(outcome, "dane", "dnssec-invalid")
             usable = dane.usable(answer.records)
             if usable:
-                base = (answer.base,) if answer.base not in ("", *names) else ()
-                return TlsPolicy(DANE, (*names, *base), usable, "dane")
-            if answer.records and not only:
+                base = answer.base or name
+                return TlsPolicy(DANE, tuple(dict.fromkeys((base, *names))), usable, "dane")
+            proof = target.sts == ENFORCE or target.requiretls  # PKIX has more to say, then
+            if answer.records and not only and not proof:
                 return TlsPolicy(REQUIRE, (), (), "dane")  # RFC 7672 s2.2: no usable one
             why = "no TLSA record is usable" if answer.records else "no TLSA record is secure"
         if not only:
@@ -213,13 +229,34 @@ class Guide:
         return Refusal(_defer("4.7.5", f"{host.name}: DANE: {why}"), "dane", "dane-required")
 
     async def _route(
-        self, domain: Host, shuffle: exchangers.Shuffle, now: float
+        self,
+        domain: Host,
+        shuffle: exchangers.Shuffle,
+        now: float,
+        names: exchangers.Names | None = None,
     ) -> exchangers.Route:
         own = self._settings
-        names, addresses, local = own.names, own.addresses, own.port != SMTP_PORT
+        local = own.port != SMTP_PORT
+        asked = names or self._resolver
         return await exchangers.find(
-            self._resolver, domain, names, addresses, shuffle, now, local=local
+            asked, domain, own.names, own.addresses, shuffle, now, local=local
         )
+
+
+class _Fixed:
+    """The names of a target, whatever the MX records of its domains have become since.
+
+    Jobs of other domains wait there, too: what one domain publishes is nothing to them.
+    """
+
+    def __init__(self, target: Target, resolver: Resolver) -> None:
+        self._target = target
+        self.addresses = resolver.addresses
+
+    async def exchangers(self, domain: str, now: float) -> Exchangers:
+        groups = enumerate(self._target.groups)
+        hops = [Hop(name, preference) for preference, group in groups for name in group]
+        return Exchangers(tuple(hops), self._target.secure, stale=True)  # so it fails nobody
 
 
 def _without_dane(target: Target, name: str, names: tuple[str, ...]) -> TlsPolicy | Refusal:

@@ -42,12 +42,14 @@ def _address(runtime: str, name: str) -> tuple[str, int]:
 
 def _send(runtime: str, name: str, datagrams: Iterable[bytes]) -> int | None:
     """Send what can be sent without waiting; return how many, None if nobody listens."""
-    sent = 0
+    sent, fd = 0, -1
     try:
         path, fd = _address(runtime, name)
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK, 0)
     except OSError:
+        if fd >= 0:
+            os.close(fd)
         return None
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_NONBLOCK, 0)
     try:
         for data in datagrams:
             sock.sendto(data, path)

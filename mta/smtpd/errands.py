@@ -48,7 +48,9 @@ def xclient(session: Session, hall: Hall, event: Xclient) -> None:
     session.address = address
     session.key = hall.counters.key(address)
     session.relay = hall.access.rights(session.port.service, address).relay
-    session.name = given.get("NAME", session.name)
+    if session.naming is not None and ("NAME" in given or "ADDR" in given):
+        session.naming.cancel()
+    session.name = given.get("NAME", "" if "ADDR" in given else session.name)
     session.helo = given.get("HELO", session.helo)
     session.login = session.server.authenticated = given.get("LOGIN", "")
 

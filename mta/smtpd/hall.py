@@ -82,7 +82,8 @@ class Hall:
 
         ``descriptors``: how many this process may have; 0 or less is no matter.
         """
-        self._room = max(1, descriptors - RESERVE) if descriptors > 0 else 0
+        # A client takes one descriptor, and one more while its large message comes.
+        self._room = max(1, (descriptors - RESERVE) // 2) if descriptors > 0 else 0
         self.counters = counters
         self.log = log
         self.group = GroupWriter(writer, self._synced)
@@ -138,7 +139,7 @@ class Hall:
             self.log.rejected("CONNECT", f"unknown[{address or 'unix'}]", refusal)
             if not connection.port.implicit:  # else nobody could read it
                 connection.send(f"{refusal}\r\n".encode("ascii", "replace"))
-            connection.close(linger=True)
+            connection.close(linger=not 0 < self._room < len(self.connections))
             return None
         session = Session(self, connection, address, key, rights)
         self.counters.enter(session.entered)
@@ -317,10 +318,12 @@ class Hall:
             elif not connection.closing:
                 connection.abort()
 
-    def abandon(self) -> None:
-        """Drop every connection; what was not committed is not accepted."""
+    def abandon(self, busy: bool = True) -> None:
+        """Drop every connection, or those that await no answer of ours."""
         for connection in list(self.connections):
-            connection.abort()
+            session = connection.session
+            if busy or not (isinstance(session, Session) and session.busy):
+                connection.abort()
 
     async def settle(self) -> None:
         """Wait for the commits that are under way; nobody may be there to hear of them."""

@@ -92,6 +92,10 @@ def _take(session: Session, hall: Hall, login: Login, came: Step) -> None:
         session.go_on()
         return
     login.close()
+    limit, now = hall.config.limits.auth_failures, time.monotonic()
+    if limit and hall.counters.rate(session.key, AUTH_FAILURES, now) >= limit:
+        # Others have failed meanwhile: right or wrong, nothing is to be learnt any more.
+        came = Denied(replies.TOO_MANY_LOGINS, "too many failures meanwhile")
     if isinstance(came, Granted):
         session.login = session.server.authenticated = came.user
         session.server.answer(ACCEPTED)

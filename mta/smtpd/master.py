@@ -209,7 +209,7 @@ class Master:
         if self._before and self._all_serve():
             for child in self._before:
                 child.leaving = True
-                child.process.send_signal(signal.SIGHUP)
+                self._signal(child, signal.SIGHUP)
             self._before = []
 
     def _all_serve(self) -> bool:
@@ -305,7 +305,7 @@ class Master:
         for child in self._children:
             if child not in self._before and not child.leaving:
                 child.leaving = True
-                child.process.terminate()
+                self._signal(child, signal.SIGTERM)
         self._before = []
         self._due.clear()
 
@@ -317,6 +317,9 @@ class Master:
             if not config.listen:
                 raise ConfigError(f"{config.path}: nothing to listen on")
             self._workers = self._count(config)
+            if 2 * self._workers > self._slots:
+                text = f"smtpd.workers: {self._workers} need a restart, not a reload"
+                raise ConfigError(f"{config.path}: {text}")
             with self._as_root():
                 self._bind(config)
         except PosthouseError as error:
@@ -328,26 +331,31 @@ class Master:
         self._make_room()
         self._start_all()
 
+    def _signal(self, child: _Child, number: int) -> None:
+        """Send a signal to a worker, whoever it has become."""
+        with self._as_root():
+            child.process.send_signal(number)
+
     def _make_room(self) -> None:
         """Leave slots for new workers, should reloads come faster than old ones end."""
-        leaving = [child for child in self._children if child.leaving]
+        leaving = [c for c in self._children if c.leaving or (c in self._before and not c.serves)]
         while leaving and len(self._children) + self._workers > self._slots:
             child = leaving.pop(0)
-            child.process.kill()
+            self._signal(child, signal.SIGKILL)
             child.process.wait()
             self._gone(child, 0)
 
     def _stop(self) -> None:
         """Ask all workers to stop; kill those that do not."""
         for child in self._children:
-            child.process.terminate()
+            self._signal(child, signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE + MARGIN
         for child in self._children:
             try:
                 child.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 self._log.warning(f"worker {child.number} did not stop: killed")
-                child.process.kill()
+                self._signal(child, signal.SIGKILL)
                 child.process.wait()
         for socks in self._sockets.values():
             for sock in socks:

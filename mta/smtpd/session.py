@@ -236,7 +236,10 @@ class Session:
         self.busy = True
 
         def go() -> None:
-            if not self.over:
+            if self.over:
+                self.busy = False
+                self.forget()
+            else:
                 try:
                     act()
                     self.go_on()

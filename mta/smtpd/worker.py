@@ -56,7 +56,7 @@ class Worker:
         self._log = log
         self._title = title
         self._shown = -1
-        self._patience = PATIENCE
+        self._until = 0.0  # when those who have been told to stop are dropped
         self._stopping = asyncio.Event()
         self._servers: list[asyncio.Server] = []
         self._certificates: Certificates | None = None
@@ -120,9 +120,8 @@ class Worker:
 
     def stop(self, patience: float = PATIENCE) -> None:
         """Have run() end within ``patience`` seconds; a second call can only shorten that."""
-        if self._stopping.is_set():
-            patience = min(patience, self._patience)
-        self._patience = patience
+        until = time.monotonic() + patience
+        self._until = min(until, self._until) if self._stopping.is_set() else until
         self._stopping.set()
 
     async def run(self) -> None:
@@ -151,16 +150,17 @@ class Worker:
     async def _drain(self) -> None:
         for server in self._servers:
             server.close()
-        began, hall = time.monotonic(), self.hall
+        hall = self.hall
         hall.drain()
-        looked = began
-        while hall.connections and (now := time.monotonic()) - began < self._patience:
+        looked = time.monotonic()
+        while hall.connections and (now := time.monotonic()) < self._until:
             if now - looked >= _TICK:
                 looked = now
                 self._tick()
             await asyncio.sleep(_DRAINED)
+        hall.abandon(busy=False)
+        await hall.settle()  # who waits for a commit hears of it
         hall.abandon()
-        await hall.settle()
         if self._greeting is not None:
             self._greeting.cancel()
         if self._authenticator is not None:

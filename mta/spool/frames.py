@@ -24,6 +24,7 @@ Invariants, each a property in tests/spool/test_frames.py
 
 from __future__ import annotations
 
+import errno
 import zlib
 
 from mta.values import TYPE_CHECKING, frozen
@@ -59,7 +60,12 @@ class Frame:
 
 
 def heading(kind: bytes, data: bytes) -> tuple[bytes, int]:
-    """Return what stands before ``data`` in its frame, and the frame's checksum."""
+    """Return what stands before ``data`` in its frame, and the frame's checksum.
+
+    OSError (EMSGSIZE) for a record that nobody would read back.
+    """
+    if len(data) > FRAME_LIMIT:
+        raise OSError(errno.EMSGSIZE, "the message has too many recipients for one record")
     head = b"%b %08X" % (kind, len(data))
     checksum = zlib.crc32(data, zlib.crc32(head))
     return b"%b %08X\n" % (head, checksum), checksum

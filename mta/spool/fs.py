@@ -14,6 +14,7 @@ Errors   OSError, as the system gives it: the rooms above decide what it means.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -60,9 +61,12 @@ class Fs:
             return self.create(path)
         try:
             os.link(near, self._root + path)
-        except OSError:
+        except OSError as error:
             os.close(fd)
-            raise
+            if error.errno != errno.EXDEV:
+                raise
+            self._nurseries = []  # the queue is a mount of its own: do without
+            return self.create(path)
         finally:
             os.unlink(near)
         return fd

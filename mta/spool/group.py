@@ -91,16 +91,21 @@ class GroupWriter:
                 batch = self._writer.take()
                 try:
                     synced = await loop.run_in_executor(None, self._writer.sync_batch, batch)
-                except OSError as error:
+                except Exception as error:
                     self._writer.fail(batch)
                     failed, self._waiting = waiting + self._waiting, []
-                    _refuse(failed, SpoolError(f"cannot sync the journal: {error.strerror}"))
+                    why = getattr(error, "strerror", None) or error
+                    _refuse(failed, SpoolError(f"cannot sync the journal: {why}"))
                     continue
-                self._writer.settle(batch)
-                self._on_synced(synced)
-                for future in waiting:
+                for future in waiting:  # first of all: whatever fails below, they are accepted
                     if not future.done():
                         future.set_result(None)
+                try:
+                    self._writer.settle(batch)
+                    self._on_synced(synced)
+                except Exception as error:  # the others that wait are to hear, too
+                    told = {"message": "behind a sync", "exception": error}
+                    loop.call_exception_handler(told)
         finally:
             self._syncing = None
 

@@ -63,7 +63,11 @@ class _Segment:
         self.size = 0
         self.synced = 0
         self._named = False  # whether journal/ is known to hold our name after a crash
-        self.append(frame(SEGMENT, self.name.encode()))
+        try:
+            self.append(frame(SEGMENT, self.name.encode()))
+        except OSError:
+            self.remove()
+            raise
 
     def _create(self, now: float) -> tuple[str, int]:
         while True:
@@ -79,13 +83,12 @@ class _Segment:
         self._fs.write(self.fd, data)
         self.size += len(data)
 
-    def sync(self, size: int) -> None:
-        """Make the first ``size`` octets, and the segment's name, durable."""
+    def sync(self) -> None:
+        """Make what was appended, and the segment's name, durable."""
         self._fs.sync(self.fd)
         if not self._named:
             self._fs.sync_directory("journal")
             self._named = True
-        self.synced = max(self.synced, size)
 
     def end(self) -> None:
         """Append no more; give the lock away."""
@@ -100,8 +103,11 @@ class _Segment:
         self.end()
 
     def remove(self) -> None:
-        """Remove a segment that nothing was promised of."""
-        self._fs.unlink(f"journal/{self.name}")
+        """Remove a segment that nothing was promised of, as far as a failing disk lets us."""
+        try:
+            self._fs.unlink(f"journal/{self.name}")
+        except OSError:
+            pass  # it holds no whole record: intake lets it go
         self.end()
 
 
@@ -189,9 +195,9 @@ class Draft:
     def abort(self) -> None:
         """Forget this message; no error if it was committed or aborted before."""
         self._pieces, self._held = [], 0
-        if self._own is not None:
-            self._own.remove()
-            self._own = None
+        own, self._own = self._own, None
+        if own is not None:
+            own.remove()
 
 
 if TYPE_CHECKING:
@@ -322,8 +328,10 @@ class Writer:
     def sync_batch(batch: Batch) -> list[Synced]:
         """Sync what take() gave: the one part of a commit that another thread may run."""
         size = dict(batch)
-        for segment, octets in size.items():
-            segment.sync(octets)
+        for segment in size:
+            segment.sync()
+        for segment, octets in size.items():  # only now: all of it is accepted, or nothing
+            segment.synced = max(segment.synced, octets)
         return [Synced(segment.name, octets) for segment, octets in size.items()]
 
     def settle(self, batch: Batch) -> None:

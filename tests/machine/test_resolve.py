@@ -68,7 +68,8 @@ def test_version_six_comes_first() -> None:
 @pytest.mark.parametrize("host", ["four", "half"])
 def test_one_good_answer_is_enough(host: str) -> None:
     (found,), _ = look(host, 0.0)
-    assert found == Addresses(("192.0.2.1",))
+    assert found.addresses == ("192.0.2.1",)
+    assert found.unsure == (host == "half")
 
 
 @pytest.mark.parametrize(
@@ -794,7 +795,9 @@ def test_an_outage_is_bridged() -> None:
     async def talk(resolver: Resolver, server: NameServer) -> None:
         before = await resolver.addresses("mx.example.test", 0.0)
         server.zones = dict.fromkeys(server.zones, SERVFAIL)
-        assert await resolver.addresses("mx.example.test", 5000.0) == before
+        during = await resolver.addresses("mx.example.test", 5000.0)
+        assert during.addresses == before.addresses
+        assert during.unsure and not before.unsure
         late = await resolver.addresses("mx.example.test", 100_000.0)
         assert late.trouble is not None
 

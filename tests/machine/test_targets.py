@@ -239,3 +239,52 @@ def test_an_exchanger_on_loopback_counts_only_at_a_port_of_our_own(port: int, st
     guide = Guide(Settings(OURS, port=port), Resolver(ask=world.ask))
     found = find(guide, "x.test")
     assert (found.reply.status if isinstance(found, Outcome) else "") == status
+
+
+def test_what_one_domain_publishes_later_is_nothing_to_others_at_its_hosts() -> None:
+    zones = {
+        ("good.test", "MX"): ["10 mx.test."],
+        ("evil.test", "MX"): ["10 mx.test."],
+        ("mx.test", "A"): ["192.0.2.1"],
+        ("elsewhere.test", "A"): ["203.0.113.66"],
+    }
+    world = World(zones)
+    guide = world.guide()
+    target = find(guide, "good.test")
+    assert find(guide, "evil.test") == target
+    for mx in (["10 elsewhere.test."], ["0 ."], ["10 gone.test."]):
+        zones["evil.test", "MX"] = mx
+        late = world.guide()  # which remembers nothing
+        hosts: Any = asyncio.run(late.hosts(target, "evil.test", 0.0))
+        assert [host.addresses for host in hosts] == [("192.0.2.1",)]
+
+
+class Absent(Policies):
+    """A policy that was to be had, and could not."""
+
+    async def policy(self, domain: str, now: float) -> StsPolicy | None:
+        return None
+
+    def failure(self, domain: str) -> str:
+        return "sts-policy-fetch-error"
+
+
+def test_requiretls_waits_for_a_policy_that_cannot_be_had() -> None:
+    world = World({("a.test", "MX"): ["10 mx.test."], ("mx.test", "A"): ["192.0.2.1"]})
+    told = find(world.guide(Absent("none")), "a.test", requiretls=True)
+    assert isinstance(told, Outcome)
+    assert (told.reply.code, told.reply.status, told.scope) == (421, "4.7.5", HOST)
+    none = find(world.guide(Policies("none")), "a.test", requiretls=True)
+    assert none.reply.permanent
+
+
+def test_an_unusable_tlsa_record_does_not_outdo_an_enforced_policy() -> None:
+    zones = {
+        ("a.test", "MX"): ["10 mx.test."],
+        ("mx.test", "A"): ["192.0.2.1"],
+        ("_2525._tcp.mx.test", "TLSA"): [f"1 1 1 {DIGEST}"],
+    }
+    world = World(zones, "test")
+    for policies, level in ((None, REQUIRE), (Policies("enforce", "mx.test"), VERIFY)):
+        guide = world.guide(policies)
+        assert policy_of(guide, find(guide, "a.test"), "a.test").level == level

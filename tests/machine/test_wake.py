@@ -66,3 +66,13 @@ def test_the_socket_of_a_dead_deliver_is_removed(tmp_path):
     bell = Bell(str(tmp_path))
     bell.ring("smtp", ["H/x"])
     assert os.listdir(tmp_path / "wake") == [] and not bell.pending
+
+
+def test_without_a_descriptor_nobody_is_woken_and_nothing_fails(tmp_path, monkeypatch):
+    def socket(*_):
+        raise OSError(24, "too many open files")
+
+    ear = Ear(str(tmp_path), "intake")
+    monkeypatch.setattr("mta.machine.wake._socket.socket", socket)
+    assert not wake_intake(str(tmp_path), "SEG", 1)
+    ear.close()

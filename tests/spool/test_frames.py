@@ -1,8 +1,10 @@
 """F1 to F3: frames tell by themselves whether they are whole."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mta.spool import frames as room
 from mta.spool.frames import BODY, MESSAGE, SEGMENT, Closing, frame, read_frame
 
 frames = st.lists(
@@ -48,3 +50,10 @@ def test_f3_a_changed_octet_ends_the_scan(written, at, change):
 def test_a_closing_comes_back(files):
     closing = Closing("ID", 12, 0xABC, -1, tuple(files))
     assert Closing.decode(closing.encode()) == closing
+
+
+def test_what_nobody_would_read_back_is_not_written(monkeypatch):
+    monkeypatch.setattr(room, "FRAME_LIMIT", 10)
+    assert frame(BODY, b"x" * 10)
+    with pytest.raises(OSError, match="too many recipients"):
+        frame(BODY, b"x" * 11)

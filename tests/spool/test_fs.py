@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,15 @@ def test_elsewhere_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(room, "_seeks_long", lambda root: False)
     assert not Fs(str(tmp_path)).spread()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_queue_that_is_a_mount_of_its_own_does_without(
+    disk: Fs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(source: str, target: str) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(room.os, "link", link)
+    disk.close(disk.create("q.a/x"))
+    assert (tmp_path / "q.a" / "x").exists()
+    assert left_over(tmp_path) == []

@@ -141,3 +141,38 @@ def test_g2_g3_what_waits_for_a_sync_is_refused_when_an_append_fails_and_what_is
     (file,) = [d for p, d in process.disk.paths().items() if p.startswith("journal/")]
     assert first.encode() in file
     assert asyncio.run(commit(writer)), "the next commit begins a new segment"
+
+
+def test_what_is_synced_is_told_whatever_fails_behind_it():
+    process = Counting(Disk())
+    process.mkdir("journal")
+
+    def fails(synced: list) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    writer = GroupWriter(Writer(process), fails)
+
+    async def run() -> list[str]:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        return [await commit(writer), await commit(writer)]
+
+    assert len(asyncio.run(run())) == 2
+
+
+def test_g2_any_failure_of_a_sync_is_told():
+    class Odd(Process):
+        def sync(self, fd: int) -> None:
+            raise RuntimeError("the pool is gone")
+
+    process = Odd(Disk())
+    writer, _ = group(process)
+
+    async def run() -> None:
+        try:
+            await commit(writer)
+        except SpoolError as error:
+            assert "the pool is gone" in str(error)
+        else:
+            raise AssertionError("accepted without a sync")
+
+    asyncio.run(run())

@@ -1,5 +1,6 @@
 """J1 to J3, S10: the way in, on a disk whose every call can be looked at."""
 
+import errno
 from random import Random
 
 import pytest
@@ -116,3 +117,41 @@ def test_a_message_without_jobs_is_a_defect(disk):
     writer = Writer(Process(disk))
     with pytest.raises(ValueError):
         writer.commit(writer.begin(), [], PATH)
+
+
+def test_j3_of_a_batch_all_is_kept_or_nothing(disk):
+    class Second(Process):
+        syncs = 0
+
+        def sync(self, fd: int) -> None:
+            self.syncs += 1
+            if self.syncs == 2:
+                raise OSError(errno.EIO, "input/output error")
+            super().sync(fd)
+
+    writer = Writer(Second(disk))
+    for size in (10, 500_000):  # one in the shared segment, one in its own
+        draft = writer.begin()
+        draft.write(b"x" * size)
+        writer.append(draft, JOBS, PATH)
+    with pytest.raises(SpoolError):
+        writer.sync()
+    assert messages(disk) == 0
+
+
+def test_a_segment_that_cannot_be_begun_is_given_back(disk):
+    class Full(Process):
+        def write(self, fd: int, data: bytes) -> None:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+        closed = 0
+
+        def close(self, fd: int) -> None:
+            self.closed += 1
+            super().close(fd)
+
+    process = Full(disk)
+    with pytest.raises(SpoolError):
+        commit(Writer(process))
+    assert process.closed == 1
+    assert disk.paths() == {}
