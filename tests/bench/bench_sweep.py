@@ -60,6 +60,9 @@ class Program:
     def want(self) -> None:
         """Run always."""
 
+    def refusal(self, envelope: object) -> None:
+        """Know of everything."""
+
     def send(self, flight: Flight, body: int) -> int:
         """Take a job."""
         os.close(body)
