@@ -6,6 +6,7 @@ import asyncio
 import base64
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from mta.machine import credentials as credentials_module
 from mta.machine import relays as relays_module
 from mta.machine.hops import Relay
 from mta.machine.net import Endpoint
+from mta.machine.places import TlsResult
+from mta.machine.targets import Target
 from mta.machine.tls import server_context
 from mta.smtp.extensions import Transaction
-from mta.types import HOST, Mailbox
+from mta.types import HOST, MESSAGE, Mailbox, Outcome, Reply
 from tests.certificates import make_certificate
 from tests.channels.post import A, B, Hosts, Post, TlsSink, names, run
 from tests.fakes import BODY, Sink
@@ -435,3 +438,38 @@ def test_a_connection_carries_no_more_messages_than_the_server_said() -> None:
         assert [len(sink.messages) for sink in hosts.sinks[ONE]] == [2, 2, 2]
 
     run(talk())
+
+
+def test_jobs_that_say_the_channels_own_level_go_the_channels_way() -> None:
+    async def talk() -> None:
+        hosts = Hosts(ONE, TWO)
+        await hosts.start()
+        post = Post(25, relays=relays(hosts.port, (ONE, 1), (TWO, 3)), tls="may")
+        for number in range(40):
+            post.offer(next_hop="tls=may" if number % 2 else "")
+        await post.wait()
+        assert len(set(map(id, post.courier._ways.values()))) == 1  # one pool hears of health
+        assert carried(hosts) == {ONE: 10, TWO: 30}
+
+    run(talk())
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "configured", "level", "spared"),
+    [
+        (530, "Must issue a STARTTLS command first", False, "", True),
+        (530, "Must issue a STARTTLS command first", False, "none", True),
+        (530, "Must issue a STARTTLS command first", False, "encrypted", False),
+        (530, "Authentication required", False, "", False),
+        (530, "Authentication required", True, "encrypted", True),
+        (550, "no TLS, no mail", False, "", False),
+    ],
+)
+def test_a_host_that_insists_on_tls_which_failed_is_waited_for(
+    code: int, text: str, configured: bool, level: str, spared: bool
+) -> None:
+    target = Target((("mx.test",),), 25, "may", configured=configured)
+    result = TlsResult("config", "", level) if level else None
+    connection: Any = SimpleNamespace(tls=result)
+    outcome = Outcome(Reply(code, "5.7.0", text), MESSAGE)
+    assert site._unheeded(outcome, connection, target) == spared
