@@ -96,15 +96,11 @@ class TlsResult:
 
 @frozen
 class Failure:
-    """Why there is no connection, and the last place that was tried, "" if none.
-
-    ``retry_plain``: TLS failed that was not required, and may be left out.
-    """
+    """Why there is no connection, and the last place that was tried, "" if none."""
 
     outcome: Outcome
     relay: str
     tls: TlsResult | None = None
-    retry_plain: bool = False
 
 
 class Contexts:

@@ -157,8 +157,7 @@ class _Opening:
             return self._insecure(_result_of(heard.verify), str(heard))
         if heard is not None:
             result = TlsResult(self._policy.origin, "validation-failure")
-            plain = self._policy.level == MAY and self._connection.agreed
-            return Failure(heard, self._place.relay, result, plain)
+            return Failure(heard, self._place.relay, result)
         return await self._judge(tls)
 
     async def _judge(self, tls: Tls) -> Failure | None:
@@ -207,8 +206,7 @@ class _Opening:
     def _insecure(self, result: str, why: str) -> Failure:
         """TLS failed: this connection cannot be used any more."""
         text = f"TLS with {self._place.relay}: {why}"
-        found = _failure(self._place, "4.7.5", text, TlsResult(self._policy.origin, result, NONE))
-        return Failure(found.outcome, found.relay, found.tls, self._policy.level == MAY)
+        return _failure(self._place, "4.7.5", text, TlsResult(self._policy.origin, result, NONE))
 
     async def _authenticate(self) -> Failure | None:
         """Say who we are, where there are credentials for that."""

@@ -100,11 +100,6 @@ class Connection(asyncio.BufferedProtocol):
         client = self.client
         return self.served > 0 and client.state == CLOSED and not client.answered
 
-    @property
-    def agreed(self) -> bool:
-        """True if the server has said that TLS may begin."""
-        return self._tls is not None
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the banner."""
         self._transport = transport  # type: ignore[assignment]

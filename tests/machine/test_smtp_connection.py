@@ -281,7 +281,6 @@ def test_o1_each_level_and_each_certificate(certificate: str, level: str, pki: P
             assert found.tls == TlsResult("config", result)
             assert found.outcome.reply.status == "4.7.5"
             assert found.outcome.scope == "host"
-            assert not found.retry_plain
             assert not any(sink.messages for sink in bench.made)
             assert [c[:4] for c in bench.made[0].commands] == [b"EHLO", b"STAR"]
 
@@ -320,7 +319,6 @@ def test_o1_a_host_without_starttls(level: str, pki: Pki) -> None:
         else:
             assert isinstance(found, Failure)
             assert found.outcome.reply.status == "4.7.10"
-            assert not found.retry_plain
         assert bool(bench.made[0].messages) == (level == "may")
 
     served(pki, Sink, talk)
@@ -333,7 +331,6 @@ def test_a_handshake_that_fails_may_be_left_out_if_tls_is_not_required(
     async def talk(bench: Bench) -> None:
         found = await bench.connect(level)
         assert isinstance(found, Failure)
-        assert found.retry_plain == (level == "may")
         assert found.tls == TlsResult("config", "validation-failure")
         assert not bench.made[0].messages
 
@@ -359,7 +356,6 @@ def test_a_server_that_hangs_up_on_tls(level: str, pki: Pki) -> None:
     async def talk(bench: Bench) -> None:
         found = await bench.connect(level)
         assert isinstance(found, Failure)
-        assert found.retry_plain == (level == "may")
         assert found.tls == TlsResult("config", "validation-failure")
 
     class Abrupt(TlsSink):
@@ -394,7 +390,6 @@ def test_o1_octets_behind_the_go_ahead_are_refused(pki: Pki) -> None:
         assert isinstance(found, Failure)
         assert found.tls is not None
         assert found.tls.result == "validation-failure"
-        assert not found.retry_plain
 
     served(pki, lambda made: TlsSink(made, None), talk)
 
