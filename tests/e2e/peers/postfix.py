@@ -98,7 +98,8 @@ class Postfix(Peer):
 
     ``tls`` is none, may or encrypt, ``more`` further lines of main.cf, ``domains`` those of
     regexp_table(5) with its domains, ``relay`` the port
-    of 127.0.0.1 where all other mail goes.  Not ``strict``, it takes bare line feeds for
+    of 127.0.0.1 where all other mail goes; or else it goes where ``nameserver`` says, an
+    address that answers on port 53.  Not ``strict``, it takes bare line feeds for
     line ends, and commands before their time, as it did for 25 years.
     """
 
@@ -120,6 +121,7 @@ class Postfix(Peer):
         relay: int = 0,
         strict: bool = True,
         domains: str = "",
+        nameserver: str = "",
     ) -> None:
         super().__init__(root)
         self.address = address
@@ -127,13 +129,17 @@ class Postfix(Peer):
         (self.etc / "postfix").mkdir()
         (self.etc / "postfix" / "server.pem").write_bytes(pem)
         access = ", ".join(f"{{ {name} = {text} }}" for name, text in ACCESS.items())
+        out = f"smtp:[127.0.0.1]:{relay}" if relay else "error:no mail leaves this test"
+        if nameserver:
+            self.put("resolv.conf", f"nameserver {nameserver}\n")
+            out = "smtp"
         settings = {
             "uid": self.ids["postfix"],
             "tls": tls,
             "chain": "/etc/postfix/server.pem" if pem else "",
             "access": access,
-            "networks": "127.0.0.0/8" if relay else "192.0.2.0/24",
-            "out": f"smtp:[127.0.0.1]:{relay}" if relay else "error:no mail leaves this test",
+            "networks": "127.0.0.0/8" if relay or nameserver else "192.0.2.0/24",
+            "out": out,
             "strict": "yes" if strict else "no",
             "more": more,
         }
