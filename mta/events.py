@@ -82,6 +82,10 @@ _TELL: dict[str, Callable[[Event], str]] = {
         f"{e['code']} {e['status']} {e['text']}"
     ),
     "revived": lambda e: f"host {e['host']} on {e['channel']} answers again",
+    "load_level": lambda e: (
+        f"{e['level']} {'begins' if e['begins'] else 'ends'}: "
+        f"{e['gauge']} {e['value']}, threshold {e['threshold']}"
+    ),
     "program_started": lambda e: f"channel program of {e['channel']} started, pid {e['child']}",
     "program_ended": lambda e: (
         f"channel program of {e['channel']} ended, pid {e['child']}, status {e['exit']}"

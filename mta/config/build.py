@@ -22,6 +22,7 @@ from mta.config.model import (
     LoadLimits,
     LocalConfig,
     LogConfig,
+    PressureLimits,
     Retry,
     Row,
     Smtpd,
@@ -105,7 +106,6 @@ class _Builder:
     def config(self, root: At) -> Config:
         """Put the Config together; complaints are kept for finish()."""
         hostname = root["hostname"].value or _own_hostname()
-        load = root["load"]
         local, aliases = self._local(root["local"], hostname)
         channels = self._channels(root["channels"])
         return Config(
@@ -127,7 +127,7 @@ class _Builder:
             nameservers=root["dns"]["nameservers"].plain(),
             trust_ad=root["dns"]["trust_ad"].value,
             limits=Limits(*[at.value for at in root["limits"].value.values()]),
-            load=LoadLimits(*[load[n].value for n in ("refuse", "queue_only", "delay")]),
+            load=_load(root["load"]),
             channels=channels,
             daemons=tuple([Daemon(d.value, d.line) for d in root["daemons"].value]),
             tables=tuple(self._tables.items()),
@@ -243,6 +243,17 @@ class _Builder:
         if "/" not in first:
             self._complain(at.value[0], f"{first!r} must be a path: no search path is used")
         return (self._absolute(first), *rest)
+
+
+def _load(at: At) -> LoadLimits:
+    psi = at["psi"]
+    return LoadLimits(
+        refuse=at["refuse"].value,
+        queue_only=at["queue_only"].value,
+        delay=at["delay"].value,
+        queue_factor=at["queue_factor"].value,
+        psi=PressureLimits(psi["refuse"].value, psi["queue_only"].value, psi["delay"].value),
+    )
 
 
 def _own_hostname() -> str:

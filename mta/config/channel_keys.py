@@ -47,6 +47,7 @@ _KEYS = (
     Key("dead_ttl", "time", "How long a dead host is left be.", "2h"),
     Key("warn_after", "time", "Warn of a delay; 0 is never.", "4h"),
     Key("fail_after", "some-time", "Give up and return the mail.", "5d"),
+    Key("target_age", "time", "The age of its queue that intake slows for; 0 is off.", "0"),
     Key("options", Options(), "More options for the program."),
     Key(
         "relay",

@@ -25,7 +25,8 @@ class Facts:
     ``spool_system`` is the file system's type, "" if unknown; the devices are
     st_dev of the spool and of the log directory, or of the nearest directory
     above that exists.  The first two functions are those that a Router asks;
-    ``exists`` tells whether there is a file.
+    ``exists`` tells whether there is a file, ``pressure`` whether the kernel
+    measures it (PSI).
     """
 
     spool_system: str
@@ -34,3 +35,4 @@ class Facts:
     known_user: Callable[[str], bool]
     read_include: Callable[[str], str]
     exists: Callable[[str], bool]
+    pressure: bool = True

@@ -13,7 +13,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from mta.config import lint_listen
+from mta.config import lint_listen, lint_load
 from mta.config.findings import Facts, Finding
 from mta.config.model import Channel, Config, Daemon
 from mta.config.routing import known_user, read_include, router_with
@@ -71,6 +71,7 @@ def gather(config: Config) -> Facts:
         lambda name: known_user(config, name),
         lambda path: read_include(config, path),
         os.path.exists,
+        os.path.exists("/proc/pressure/cpu"),
     )
 
 
@@ -199,13 +200,6 @@ def _one_pass(config: Config, facts: Facts) -> Iterator[Finding]:
             yield Finding(deliver.line, "warning", text)
 
 
-def _load_order(config: Config, facts: Facts) -> Iterator[Finding]:
-    refuse, queue_only = config.load.refuse, config.load.queue_only
-    if refuse and queue_only and refuse >= queue_only:
-        text = f"load: refuse ({refuse:g}) is not below queue_only ({queue_only:g}): a busy"
-        yield Finding(None, "warning", f"{text} machine would take on mail that it cannot deliver")
-
-
 def _shared_queues(config: Config, facts: Facts) -> Iterator[Finding]:
     """Channels on one queue deliver each other's mail: they must know the same hosts."""
     first: dict[str, Channel] = {}
@@ -321,7 +315,6 @@ RULES = (
     _unknown_channels,
     _unserved_queues,
     _one_pass,
-    _load_order,
     _shared_queues,
     _unreachable,
     _spool_place,
@@ -329,4 +322,5 @@ RULES = (
     _local_domains,
     _aliases,
     *lint_listen.RULES,
+    *lint_load.RULES,
 )

@@ -30,6 +30,7 @@ __all__ = [
     "LoadLimits",
     "LocalConfig",
     "LogConfig",
+    "PressureLimits",
     "Retry",
     "Smtpd",
     "Tls",
@@ -110,6 +111,7 @@ class Limits:
 
     ``header_size`` and ``command_line`` are octets, ``data_rate`` octets a second.
     ``connections_per_client`` 0: the larger of 50 and a quarter of what is free.
+    ``connection_throttle`` is of all clients in a second.
     """
 
     message_size: int
@@ -124,18 +126,33 @@ class Limits:
     connections: int
     connections_per_client: int
     connection_rate: int
+    connection_throttle: int
     message_rate: int
     recipient_rate: int
     auth_failures: int
 
 
 @frozen
-class LoadLimits:
-    """One-minute load averages at which to refuse, only queue, delay; 0 is off."""
+class PressureLimits:
+    """Per cents of pressure at which to refuse, only queue, delay; 0 is off."""
 
     refuse: float
     queue_only: float
     delay: float
+
+
+@frozen
+class LoadLimits:
+    """One-minute load averages at which to refuse, only queue, delay; 0 is off.
+
+    ``queue_factor`` is sendmail's: see policy/decide.py.
+    """
+
+    refuse: float
+    queue_only: float
+    delay: float
+    queue_factor: int
+    psi: PressureLimits
 
 
 @frozen
@@ -178,6 +195,7 @@ class Channel:
     dead_ttl: float
     warn_after: float
     fail_after: float
+    target_age: float
     command: tuple[str, ...]
     timeout: float
     members: str
@@ -259,6 +277,7 @@ _PARTS: dict[str, Any] = {
     "auth": Auth,
     "limits": Limits,
     "load": LoadLimits,
+    "psi": PressureLimits,
     "retry": Retry,
 }
 _ROWS: dict[str, Any] = {"listen": Listener, "channels": Channel, "daemons": Daemon}

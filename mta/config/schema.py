@@ -56,9 +56,29 @@ _LIMITS = MapOf(
         Key("connections", "count", "Connections at a time.", "20000"),
         Key("connections_per_client", "any-count", "Of one client; 0 goes by what is free.", "0"),
         Key("connection_rate", "any-count", "New ones of a client in a minute; 0 is off.", "0"),
+        Key("connection_throttle", "any-count", "New ones of all in a second; 0 is off.", "0"),
         Key("message_rate", "any-count", "Messages of a client in a minute; 0 is off.", "0"),
         Key("recipient_rate", "any-count", "Recipients of a client in a minute; 0 is off.", "0"),
         Key("auth_failures", "any-count", "Failed logins of a client in a minute; 0 is off.", "60"),
+    )
+)
+_LOAD = MapOf(
+    (
+        Key("refuse", "load", "Refuse connections above this load; 0 is off.", "0"),
+        Key("queue_only", "load", "Accept, but deliver only what is urgent above it.", "0"),
+        Key("delay", "load", "Answer clients slowly, deliver less above it.", "0"),
+        Key("queue_factor", "any-count", "How much priority outweighs the load.", "600000"),
+        Key(
+            "psi",
+            MapOf(
+                (
+                    Key("refuse", "percent", "Refuse connections; 0 is off.", "0"),
+                    Key("queue_only", "percent", "Deliver only what is urgent.", "0"),
+                    Key("delay", "percent", "Answer slowly, deliver less.", "0"),
+                )
+            ),
+            "Pressure (PSI), in per cent of ten seconds, at which to do less.",
+        ),
     )
 )
 
@@ -145,13 +165,7 @@ SCHEMA = MapOf(
         Key("limits", _LIMITS, "What is accepted, and from each client."),
         Key(
             "load",
-            MapOf(
-                (
-                    Key("refuse", "load", "Refuse connections above this load; 0 is off.", "0"),
-                    Key("queue_only", "load", "Accept but deliver nothing above it.", "0"),
-                    Key("delay", "load", "Answer clients slowly above it.", "0"),
-                )
-            ),
+            _LOAD,
             "One-minute load averages at which to do less.",
         ),
         Key(

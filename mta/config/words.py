@@ -126,6 +126,7 @@ WORDS: Mapping[str, Word] = {
     "any-count": _counted(0, 1_000_000_000),
     "port": _counted(1, 65535),
     "load": _measured(0, 100_000),
+    "percent": _measured(0, 100),
     "factor": _measured(1, 1000),
     "name": Word(name, _NAME_JSON),
     "host": Word(host, _TEXT),

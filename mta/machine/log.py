@@ -231,6 +231,16 @@ class Log:
         """A dead host answered."""
         self._event("revived", {"channel": channel, "host": host})
 
+    def load_level(
+        self, gauge: str, level: str, begins: bool, threshold: float, value: float
+    ) -> None:
+        """``level`` of mta.yaml's ``load`` begins to act on this process, or ends.
+
+        ``gauge`` is load or pressure, which is ``value`` now.
+        """
+        fields = {"gauge": gauge, "level": level, "begins": begins, "threshold": threshold}
+        self._event("load_level", {**fields, "value": round(value, 2)})
+
     def program_started(self, channel: str, pid: int) -> None:
         """A channel program was started."""
         self._event("program_started", {"channel": channel, "child": pid})

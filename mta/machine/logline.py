@@ -167,6 +167,12 @@ def _dead_host(e: Fields) -> tuple[tuple[str, str], ...]:
     return (("", f"dead host {e['host']} on channel {e['channel']} until {e['until']} {said}"),)
 
 
+def _load_level(e: Fields) -> tuple[tuple[str, str], ...]:
+    how = "begins" if e["begins"] else "ends"
+    text = f"{e['level']} {how}: {e['gauge']} {e['value']:g}, threshold {e['threshold']:g}"
+    return (("", text),)
+
+
 def _program_ended(e: Fields) -> tuple[tuple[str, str], ...]:
     return (("", f"channel program of {e['channel']} ended: pid {e['child']}, {_how(e['exit'])}"),)
 
@@ -203,6 +209,7 @@ TEXT: dict[str, tuple[int, Callable[[Fields], tuple[tuple[str, str], ...]]]] = {
         _GEN,
         lambda e: (("", f"host {e['host']} on channel {e['channel']} answers again"),),
     ),
+    "load_level": (_GEN, _load_level),
     "program_started": (
         _FST,
         lambda e: (("", f"channel program of {e['channel']} started: pid {e['child']}"),),

@@ -41,7 +41,7 @@ OK = Outcome(Reply(250, "2.0.0", "ok"))
 DOWN = Outcome(Reply(421, "4.4.1", "connection refused"), HOST)
 CHANNEL = Channel(
     "smtp", "smtp", "smtp", ("*",), "", (), 25, 50, 20, "may", "", "", (), "auto", 100,
-    Retry(300, 2, 14400), 900.0, 0.0, 432000.0, (), 0.0, "", "", (),
+    Retry(300, 2, 14400), 900.0, 0.0, 432000.0, 0.0, (), 0.0, "", "", (),
 )  # fmt: skip
 
 

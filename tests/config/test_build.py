@@ -4,7 +4,17 @@ from pathlib import Path
 import pytest
 
 from mta.config.build import build
-from mta.config.model import Auth, Daemon, Limits, Listener, LoadLimits, Retry, Smtpd, Tls
+from mta.config.model import (
+    Auth,
+    Daemon,
+    Limits,
+    Listener,
+    LoadLimits,
+    PressureLimits,
+    Retry,
+    Smtpd,
+    Tls,
+)
 from mta.errors import ConfigError
 
 ETC = Path(__file__).parents[2] / "etc"
@@ -33,13 +43,13 @@ def test_the_sample_says_what_its_comments_say(sample):
     )
     assert config.listen == (Listener("127.0.0.1:2525", "mx", False),)
     assert config.limits == Limits(
-        10 << 20, 1000, 1 << 20, 100, 12 << 10, 20, 300.0, 3600.0, 100, 20_000, 0, 0, 0, 0, 60
+        10 << 20, 1000, 1 << 20, 100, 12 << 10, 20, 300.0, 3600.0, 100, 20_000, 0, 0, 0, 0, 0, 60
     )
     assert config.smtpd == Smtpd(0, "", (), (), True)
     assert config.tls == Tls((), (), "1.2")
     assert config.auth == Auth("", "", ("PLAIN", "LOGIN", "SCRAM-SHA-256"))
     assert config.trust_ad == "auto"
-    assert config.load == LoadLimits(8.0, 12.0, 6.0)
+    assert config.load == LoadLimits(8.0, 12.0, 6.0, 600_000, PressureLimits(0.0, 0.0, 0.0))
     assert [c.name for c in config.channels] == ["local", "brlnet", "ucl", "ucl-dial", "smtp"]
     assert config.queues() == ("local", "brlnet", "ucl", "smtp")
     assert config.channel("brlnet").dead_ttl == 900.0
@@ -86,7 +96,7 @@ def test_a_short_file_has_sensible_defaults(tmp_path):
         (),
         (),
     )
-    assert config.load == LoadLimits(0.0, 0.0, 0.0)
+    assert config.load == LoadLimits(0.0, 0.0, 0.0, 600_000, PressureLimits(0.0, 0.0, 0.0))
     x, local = config.channels
     assert (x.queue, x.port, x.concurrency, x.per_host, x.max_recipients) == ("x", 25, 50, 20, 100)
     assert (x.dead_ttl, x.warn_after, x.fail_after, x.retry) == (

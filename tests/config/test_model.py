@@ -12,6 +12,7 @@ from mta.config.model import (
     LoadLimits,
     LocalConfig,
     LogConfig,
+    PressureLimits,
     Retry,
     Smtpd,
     Tls,
@@ -22,6 +23,7 @@ from mta.errors import ConfigError
 
 TEXT = st.text(max_size=5)
 TEXTS = st.lists(TEXT, max_size=3).map(tuple)
+LOAD = LoadLimits(0.0, 0.0, 0.0, 600_000, PressureLimits(0.0, 0.0, 0.0))
 NUMBER = st.floats(0, 1e9)
 COUNT = st.integers(0, 1 << 60)
 
@@ -34,7 +36,7 @@ CHANNEL = st.builds(
     Channel, TEXT, TEXT, TEXT, TEXTS, TEXT, TEXTS, COUNT, COUNT, COUNT, TEXT, TEXT, TEXT, TEXTS,
     TEXT, COUNT,
     st.builds(Retry, NUMBER, NUMBER, NUMBER),
-    NUMBER, NUMBER, NUMBER, TEXTS, NUMBER, TEXT, TEXT, rows(TEXT, TEXT),
+    NUMBER, NUMBER, NUMBER, NUMBER, TEXTS, NUMBER, TEXT, TEXT, rows(TEXT, TEXT),
 )  # fmt: skip
 CONFIGS = st.builds(
     Config, TEXT, TEXT, TEXT, TEXT,
@@ -45,8 +47,8 @@ CONFIGS = st.builds(
     st.builds(Tls, TEXTS, TEXTS, TEXT),
     st.builds(Auth, TEXT, TEXT, TEXTS),
     TEXTS, TEXTS, TEXTS, TEXT,
-    st.builds(Limits, *[COUNT] * 6, NUMBER, NUMBER, *[COUNT] * 7),
-    st.builds(LoadLimits, NUMBER, NUMBER, NUMBER),
+    st.builds(Limits, *[COUNT] * 6, NUMBER, NUMBER, *[COUNT] * 8),
+    st.builds(LoadLimits, *[NUMBER] * 3, COUNT, st.builds(PressureLimits, *[NUMBER] * 3)),
     st.lists(CHANNEL, max_size=2).map(tuple),
     st.lists(st.builds(Daemon, TEXT, COUNT), max_size=2).map(tuple),
     rows(TEXT, rows(COUNT, TEXT, TEXT)),
@@ -80,15 +82,15 @@ def channel(name: str, queue: str) -> Channel:
     return Channel(
         name, "smtp", queue, (), "", (), 25, 1, 1, "may", "", "", (), "auto", 1,
         Retry(1.0, 2.0, 3.0),
-        0.0, 0.0, 1.0, (), 1.0, "", "", (),
+        0.0, 0.0, 1.0, 0.0, (), 1.0, "", "", (),
     )  # fmt: skip
 
 
 def test_channels_and_queues_are_found_by_name():
     nothing = LogConfig("/l", ()), LocalConfig((), None, "mbox", "/m", "")
     listener = (), Smtpd(0, "", (), (), True), Tls((), (), "1.2"), Auth("", "", ())
-    limits = Limits(1, 1, 1, 1, 1, 1, 1.0, 1.0, 1, 1, 0, 0, 0, 0, 0)
-    rest = *listener, (), (), (), "auto", limits, LoadLimits(0.0, 0.0, 0.0)
+    limits = Limits(1, 1, 1, 1, 1, 1, 1.0, 1.0, 1, 1, 0, 0, 0, 0, 0, 0)
+    rest = *listener, (), (), (), "auto", limits, LOAD
     made = (channel("a", "q"), channel("b", "q"), channel("c", "c"))
     tables = (("/t", ((1, "x.test", ""),)),)
     config = Config("/f", "h", "/s", "/r", *nothing, *rest, made, (), tables, ())

@@ -23,7 +23,8 @@ def channel(**changes):
         "relay": (), "port": 25, "concurrency": 6, "per_host": 3, "max_recipients": 100,
         "retry": Retry(300.0, 2.0, 14400.0), "dead_ttl": 900.0, "warn_after": 0.0,
         "fail_after": 432000.0, "command": (), "timeout": 0.0, "members": "", "owner": "",
-        "options": (), "tls": "may", "ca": "", "credentials": "", "source": (), "mta_sts": "auto",
+        "options": (), "target_age": 0.0,
+        "tls": "may", "ca": "", "credentials": "", "source": (), "mta_sts": "auto",
     }  # fmt: skip
     return Channel(**{**fields, **changes})
 

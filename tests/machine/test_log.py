@@ -359,6 +359,18 @@ GOLDEN = [
         '"channel":"smtp","host":"example.org"}',
     ),
     (
+        "load_level",
+        lambda log: log.load_level("load", "queue_only", True, 8.0, 9.125),
+        ["posthouse/deliver[PID]: queue_only begins: load 9.12, threshold 8"],
+        '"gauge":"load","level":"queue_only","begins":true,"threshold":8.0,"value":9.12}',
+    ),
+    (
+        "load_level",
+        lambda log: log.load_level("pressure", "delay", False, 20.0, 15.5),
+        ["posthouse/deliver[PID]: delay ends: pressure 15.5, threshold 20"],
+        '"gauge":"pressure","level":"delay","begins":false,"threshold":20.0,"value":15.5}',
+    ),
+    (
         "program_started",
         lambda log: log.program_started("smtp", 4711),
         ["posthouse/deliver[PID]: channel program of smtp started: pid 4711"],
