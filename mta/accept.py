@@ -20,8 +20,8 @@ from mta.address import parse_mailbox
 from mta.errors import PosthouseError
 from mta.route.router import Routed
 from mta.route.split import make_jobs
-from mta.types import MESSAGE, NULL_PATH, RECIPIENT, Mailbox, Outcome, Reply
-from mta.values import TYPE_CHECKING
+from mta.types import MESSAGE, NULL_PATH, PLAIN, RECIPIENT, Mailbox, Outcome, Reply
+from mta.values import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mta.route.router import Router
     from mta.spool.journal import Draft, Writer
     from mta.spool.spool import Spool
-    from mta.types import Job, ReversePath
+    from mta.types import Job, ReversePath, Wishes
 
 __all__ = ["Door", "RefusedError", "needs_utf8", "open_door"]
 
@@ -92,35 +92,17 @@ class Door:
         draft: Draft,
         routed: Sequence[Routed],
         reverse_path: ReversePath,
-        *,
-        smtputf8: bool = False,
-        origin: str = "",
-        ret: str = "",
-        envid: str = "",
-        requiretls: bool = False,
-        binary: bool = False,
+        wishes: Wishes = PLAIN,
         dsn: Mapping[Mailbox, tuple[str, str]] | None = None,
     ) -> str:
         """Accept ``draft`` for those of ``routed`` that are good; return its id, durable.
 
         ``dsn`` holds what was asked of DSNs (NOTIFY, ORCPT; RFC 3461) by the address
         as ``Routed.mailbox`` has it; what an alias makes of that address inherits it.
-        The other keywords are fields of entry.Envelope.
         RefusedError for a limit, or when none is good; SpoolError when it could
         not be made durable.  In both cases nothing is accepted and the draft is gone.
         """
-        ident = self.append(
-            draft,
-            routed,
-            reverse_path,
-            smtputf8=smtputf8,
-            origin=origin,
-            ret=ret,
-            envid=envid,
-            requiretls=requiretls,
-            binary=binary,
-            dsn=dsn,
-        )
+        ident = self.append(draft, routed, reverse_path, wishes, dsn)
         self.sync()
         return ident
 
@@ -129,13 +111,7 @@ class Door:
         draft: Draft,
         routed: Sequence[Routed],
         reverse_path: ReversePath,
-        *,
-        smtputf8: bool = False,
-        origin: str = "",
-        ret: str = "",
-        envid: str = "",
-        requiretls: bool = False,
-        binary: bool = False,
+        wishes: Wishes = PLAIN,
         dsn: Mapping[Mailbox, tuple[str, str]] | None = None,
     ) -> str:
         """As commit, but the message is accepted only when sync() has returned.
@@ -143,18 +119,9 @@ class Door:
         After a SpoolError, nothing that was appended since the last sync() is accepted.
         """
         jobs = self.jobs(draft, routed, reverse_path, dsn)
-        smtputf8 = smtputf8 or needs_utf8(jobs, reverse_path)
-        self.writer.append(
-            draft,
-            jobs,
-            reverse_path,
-            smtputf8=smtputf8,
-            origin=origin,
-            ret=ret,
-            envid=envid,
-            requiretls=requiretls,
-            binary=binary,
-        )
+        if not wishes.smtputf8 and needs_utf8(jobs, reverse_path):
+            wishes = replace(wishes, smtputf8=True)
+        self.writer.append(draft, jobs, reverse_path, wishes)
         return draft.id
 
     def jobs(

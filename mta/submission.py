@@ -30,14 +30,14 @@ from mta.headers import (
     encoded_phrase,
     received,
 )
-from mta.types import Mailbox
-from mta.values import TYPE_CHECKING, frozen
+from mta.types import PLAIN, Mailbox
+from mta.values import TYPE_CHECKING, frozen, replace
 
 if TYPE_CHECKING:
     from mta.accept import Door
     from mta.route.router import Routed
     from mta.spool.journal import Draft
-    from mta.types import Outcome, ReversePath
+    from mta.types import Outcome, ReversePath, Wishes
 
 __all__ = ["Caller", "Submission", "Terms", "caller", "verify_all"]
 
@@ -73,8 +73,7 @@ class Terms:
 
     ``from_header``: recipients are also those of the header (-t).
     ``submitted``: the header is complete as it is; only the trace is added.
-    ``notify`` (of all recipients), ``ret`` and ``envid`` are what RFC 3461 has,
-    ``requiretls`` what RFC 8689 has.
+    ``notify`` is NOTIFY (RFC 3461) of all recipients.
     """
 
     reverse_path: ReversePath
@@ -83,9 +82,7 @@ class Terms:
     from_header: bool = False
     submitted: bool = False
     notify: str = ""
-    ret: str = ""
-    envid: str = ""
-    requiretls: bool = False
+    wishes: Wishes = PLAIN
 
 
 class Submission:
@@ -133,10 +130,7 @@ class Submission:
             draft,
             self._routed,
             terms.reverse_path,
-            origin=f"uid={terms.caller.uid}",
-            ret=terms.ret,
-            envid=terms.envid,
-            requiretls=terms.requiretls,
+            replace(terms.wishes, origin=f"uid={terms.caller.uid}"),
             dsn={r.mailbox: (terms.notify, "") for r in self._routed} if terms.notify else None,
         )
 

@@ -21,6 +21,7 @@ from mta.arguments import FLAG, VALUE, read_options
 from mta.config.load import load_config
 from mta.errors import PosthouseError, UsageError, exit_code
 from mta.submission import Submission, Terms, caller, verify_all
+from mta.types import Wishes
 from mta.values import TYPE_CHECKING, frozen
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def one_shot(request: Request, octets: Iterator[bytes]) -> int:
 
     The good recipients get it even when others are refused; those are named.
     """
-    dsn = _reports(request)
+    notify, ret, envid = _reports(request)
     door = open_door(load_config(request.config))
     who = caller()
     terms = Terms(
@@ -197,8 +198,8 @@ def one_shot(request: Request, octets: Iterator[bytes]) -> int:
         _checked_name(request.full_name),
         request.from_header,
         request.submitted,
-        *dsn,
-        request.requiretls,
+        notify,
+        Wishes(ret=ret, envid=envid, requiretls=request.requiretls),
     )
     good, refused = verify_all(door, list(request.recipients))
     submission = None

@@ -25,7 +25,7 @@ from mta.dsn.notify import envid_of, notify_of, ret_of
 from mta.errors import SpoolError
 from mta.headers import DotText, LineEnds
 from mta.submission import Caller, Submission, Terms
-from mta.types import Reply
+from mta.types import Reply, Wishes
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -208,9 +208,8 @@ class Conversation:
             return
         path = self._door.own(self._who.login) if self._path is None else self._path
         notify, ret, envid = self._reports
-        terms = Terms(
-            path, self._who, submitted=self._submitted, notify=notify, ret=ret, envid=envid
-        )
+        wishes = Wishes(ret=ret, envid=envid)
+        terms = Terms(path, self._who, submitted=self._submitted, notify=notify, wishes=wishes)
         self._submission = Submission(self._door, terms, self._routed)
 
     def _obey_abort(self, rest: str) -> None:

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     Scope = Literal["recipient", "message", "host", "channel"]
     State = Literal["pending", "deferred", "delivered", "failed"]
+    Kind = Literal["urgent", "normal", "bulk"]
 else:
-    Scope = State = str
+    Scope = State = Kind = str
 
 __all__ = [
+    "BULK",
     "CHANNEL",
     "DEFERRED",
     "DELIVERED",
@@ -29,11 +31,15 @@ __all__ = [
     "FINAL",
     "HOST",
     "MESSAGE",
+    "NORMAL",
     "NULL_PATH",
     "PENDING",
+    "PLAIN",
     "RECIPIENT",
+    "URGENT",
     "Host",
     "Job",
+    "Kind",
     "Mailbox",
     "NullPath",
     "Outcome",
@@ -42,6 +48,7 @@ __all__ = [
     "ReversePath",
     "Scope",
     "State",
+    "Wishes",
 ]
 
 Host = str  # the next hop's name, lower case; "" for mail that goes to this machine itself
@@ -56,6 +63,10 @@ DEFERRED: State = "deferred"
 DELIVERED: State = "delivered"
 FAILED: State = "failed"
 FINAL = (DELIVERED, FAILED)
+
+URGENT: Kind = "urgent"
+NORMAL: Kind = "normal"
+BULK: Kind = "bulk"
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _ATEXT = frozenset(_LETTERS + _LETTERS.upper() + "0123456789!#$%&'*+-/=?^_`{|}~.")
@@ -166,3 +177,29 @@ class Job:
     next_hop: str
     reverse_path: ReversePath
     recipients: tuple[Recipient, ...]
+
+
+@frozen
+class Wishes:
+    """What a message asks for on its way, beside its recipients, and where it came from.
+
+    ``origin`` is for the log.  ``ret`` and ``envid`` are as RFC 3461 has them, decoded;
+    ``requiretls`` is RFC 8689's; ``binary`` says that the body is BINARYMIME (RFC 3030).
+    ``kind`` "" and ``precedence`` None: as the header says.  ``expires`` is the wall
+    time at which it is given up, 0.0 where the channel decides; ``mode`` is "queue"
+    for a message that no deliver is to be woken for.
+    """
+
+    origin: str = ""
+    smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""
+    requiretls: bool = False
+    binary: bool = False
+    kind: Kind | str = ""
+    precedence: int | None = None
+    expires: float = 0.0
+    mode: str = ""
+
+
+PLAIN = Wishes()

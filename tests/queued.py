@@ -9,7 +9,17 @@ from mta.config.model import Config
 from mta.spool.entry import Settlement
 from mta.spool.intake import take_in
 from mta.spool.spool import Spool
-from mta.types import DEFERRED, NULL_PATH, Job, Mailbox, Outcome, Recipient, Reply, ReversePath
+from mta.types import (
+    DEFERRED,
+    NULL_PATH,
+    Job,
+    Mailbox,
+    Outcome,
+    Recipient,
+    Reply,
+    ReversePath,
+    Wishes,
+)
 
 ALICE = Mailbox("alice", "example.test")
 BUSY = Outcome(Reply(451, "4.4.1", "connect to far.example[192.0.2.1]:25: timed out"), "host")
@@ -51,7 +61,7 @@ def accept(
     writer = spool.writer()
     draft = writer.begin()
     draft.write(body)
-    ident = writer.commit(draft, jobs, path, origin="uid=1000")
+    ident = writer.commit(draft, jobs, path, Wishes("uid=1000"))
     writer.close()
     assert take_in(spool)
     return ident

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mta.accept import Door, RefusedError
 from mta.machine import wake
-from mta.types import NULL_PATH, Mailbox
+from mta.types import NULL_PATH, Mailbox, Wishes
 from tests.inlet import make_door, one, queued, recipients
 
 TEXT = b"Subject: x\r\n\r\nhello\r\n"
@@ -23,7 +23,7 @@ def door(tmp_path: Path) -> Door:
 def send(door: Door, addresses: list[str], body: bytes = TEXT) -> str:
     draft = door.begin()
     draft.write(body)
-    return door.commit(draft, [door.verify(a) for a in addresses], ALICE, origin="test")
+    return door.commit(draft, [door.verify(a) for a in addresses], ALICE, Wishes("test"))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -135,10 +135,7 @@ def test_what_was_asked_of_dsns_goes_with_what_an_alias_makes(door: Door, tmp_pa
         draft,
         [door.verify("everyone"), door.verify("x@a.remote.test")],
         ALICE,
-        ret="FULL",
-        envid="QQ 1",
-        requiretls=True,
-        binary=True,
+        Wishes(ret="FULL", envid="QQ 1", requiretls=True, binary=True),
         dsn={everyone: ("SUCCESS", "rfc822;everyone@example.test")},
     )
     here, there = [entry for entry, _ in queued(tmp_path)]

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 WORDS = ("mta.types", "mta.errors", "mta.values", "mta.address", "mta.words")
 PURE = ("mta.smtp", "mta.channel", "mta.route", "mta.policy", "mta.dsn", "mta.headers")
-PURE += ("mta.addresslist",)
+PURE += ("mta.addresslist", "mta.rank")
 SYSTEM = ("mta.spool", "mta.machine", "mta.config")  # none of them imports another
 CHANNEL_MAY = (*WORDS, "mta.smtp", "mta.channel", "mta.machine")
 

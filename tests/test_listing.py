@@ -15,7 +15,7 @@ from mta.errors import UsageError
 from mta.listing import Wanted
 from mta.spool.layout import arrived
 from mta.spool.spool import Spool
-from mta.types import Outcome, Reply
+from mta.types import Outcome, Reply, Wishes
 from tests.inlet import make_door
 from tests.queued import NULL_PATH, accept, defer, new_config
 
@@ -206,7 +206,7 @@ def test_mail_that_no_intake_has_seen_is_listed_with_the_reason(tmp_path: Path) 
     door = make_door(tmp_path)
     draft = door.begin()
     draft.write(b"Subject: x\r\n\r\n")
-    ident = door.commit(draft, [door.verify("alice@example.test")], NULL_PATH, origin="uid=0")
+    ident = door.commit(draft, [door.verify("alice@example.test")], NULL_PATH, Wishes("uid=0"))
     door.close()
     (entry,) = listing.jobs(Spool.open(str(tmp_path / "spool")))
     assert entry.envelope.id == ident

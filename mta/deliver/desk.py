@@ -255,7 +255,8 @@ class Desk:
     ) -> None:
         """Settle in the spool; if it will not have it, keep the claim and try again later."""
         try:
-            finished = flight.claim.settle([fate.settlement for fate in made], told)
+            by = flight.claim.entry.own(self._channel.name)
+            finished = flight.claim.settle([fate.settlement for fate in made], told, by)
         except (SpoolError, OSError) as error:
             self._log.warning(f"{flight.name.id}: settling will be tried again: {error}")
             self._stuck.append(lambda: self._write(flight, made, told, landed))

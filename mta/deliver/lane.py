@@ -18,6 +18,7 @@ Invariants, each a property in tests/deliver/test_lane.py
 from __future__ import annotations
 
 from mta.deliver.desk import Desk, Flight, our_trouble
+from mta.deliver.facts import of_attempts, of_job
 from mta.deliver.hosts import Hosts
 from mta.deliver.index import LIMIT, Index
 from mta.deliver.shelf import Shelf
@@ -25,7 +26,7 @@ from mta.errors import PosthouseError
 from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide, slots
 from mta.policy.select import ALL_AGES, Ages
 from mta.spool.layout import arrived
-from mta.types import CHANNEL, HOST, Host, Outcome, Recipient
+from mta.types import CHANNEL, Host, Outcome, Recipient
 from mta.values import TYPE_CHECKING, frozen, replace
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 __all__ = ["Lane", "Rules"]
 
 ASKED_LIMIT = 1000  # hosts
+LONG = 3600.0  # until a job is read again that waits for a word, not for a time
 BATCH = 64  # jobs that one pump looks at, before the program's answers are read again
 PLAIN = ("local", "pipe", "list")  # programs that connect to nobody: no host can be dead
 
@@ -268,7 +270,8 @@ class Lane:
         tried, facts = self._due(claim, now)
         verdict = self._decide(facts, now)
         if verdict.verdict != GO:
-            self.index.later(claim.name, max(verdict.when, now + 1.0))
+            least = 1.0 if verdict.verdict == WAIT or verdict.when else LONG
+            self.index.later(claim.name, max(verdict.when, now + least))
             return False
         flight = Flight(claim, tried, now, self._clock.monotonic())
         refusal = program.refusal(claim.entry.envelope)
@@ -292,15 +295,14 @@ class Lane:
         self, claim: Claim, now: float
     ) -> tuple[tuple[tuple[Recipient, RecipientState], ...], JobFacts]:
         """Return the recipients that are due (or all, if none is), and the facts of the job."""
-        pending, host = claim.entry.pending, claim.name.host
+        entry = claim.entry
+        pending, own = entry.pending, entry.own(self.channel.name)
         at = self._arrived(claim.name)
-        asked = [
-            (JobFacts(host, at, s.last, s.retry_at, _about_host(s.outcome)), (r, s))
-            for r, s in pending
-        ]
+        known = of_job(entry, claim.name, at)
+        asked = [(of_attempts(known, s.seen_by(own)), (r, s)) for r, s in pending]
         due = tuple(pair for facts, pair in asked if self._is_due(facts, now))
         if due:
-            return due, JobFacts(host, at)
+            return due, known
         return pending, min((facts for facts, _ in asked), key=lambda facts: facts.retry_at)
 
     def _is_due(self, facts: JobFacts, now: float) -> bool:
@@ -384,7 +386,3 @@ class Lane:
         self.stopping = True
         self._sweep = None
         self._shelf.clear()
-
-
-def _about_host(outcome: Outcome | None) -> bool:
-    return outcome is not None and outcome.scope == HOST

@@ -17,7 +17,7 @@ from mta.accept import Door, RefusedError, open_door
 from mta.dsn.report import HEADER_LIMIT, Notice, header_of, report
 from mta.errors import PosthouseError
 from mta.machine import clock
-from mta.types import NULL_PATH
+from mta.types import NULL_PATH, Wishes
 from mta.values import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
@@ -77,9 +77,8 @@ class Returns:
                 octets = self._octets(replace(notice, quoted=header, whole=False))
             draft = door.begin()
             draft.write(octets)
-            ident = door.commit(
-                draft, [routed], NULL_PATH, origin=ORIGIN, requiretls=notice.requiretls
-            )
+            wishes = Wishes(ORIGIN, requiretls=notice.requiretls)
+            ident = door.commit(draft, [routed], NULL_PATH, wishes)
             return ident, ""
         except RefusedError as error:
             permanent = error.outcome.reply.permanent

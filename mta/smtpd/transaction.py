@@ -10,7 +10,7 @@ from __future__ import annotations
 from mta.accept import needs_utf8
 from mta.headers import Header
 from mta.route.split import make_jobs
-from mta.types import Mailbox
+from mta.types import Mailbox, Wishes
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,17 +62,15 @@ class Transaction:
         targets = [target for routed in self.routed for target in routed.targets]
         path = self.reverse_path
         jobs = make_jobs(targets, path, most, self.dsn)
-        return await group.commit(
-            letter.draft,
-            jobs,
-            path,
-            smtputf8=said.smtputf8 or needs_utf8(jobs, path),
-            origin=origin,
-            ret=said.ret,
-            envid=said.envid,
-            requiretls=said.requiretls,
-            binary=said.body == "BINARYMIME",
+        wishes = Wishes(
+            origin,
+            said.smtputf8 or needs_utf8(jobs, path),
+            said.ret,
+            said.envid,
+            said.requiretls,
+            said.body == "BINARYMIME",
         )
+        return await group.commit(letter.draft, jobs, path, wishes)
 
 
 def missing_fields(

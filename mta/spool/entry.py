@@ -12,7 +12,12 @@
 (one field a line; shown closer here).  Words are quoted as in ``mta.words``.
 Where a DSN was asked for in another way than usual (RFC 3461), a line
 ``dsn RET ENVID`` stands before the recipients, and two more words, NOTIFY and
-ORCPT, on a recipient's line.
+ORCPT, on a recipient's line; a message that is not normal has a line
+``way KIND PRECEDENCE EXPIRES MODE`` there.
+
+An attempt of another channel than the job's own begins with ``=CHANNEL``: to each
+channel its own schedule.  A line ``! WORD AT WHO TEXT`` is a note: ``hold`` and
+``release``, ``due`` (try it now), ``warned`` (its author was told of the delay).
 
 Invariants, each a property in tests/spool/test_entry.py
     E1   decode(encode(envelope, job)) gives the envelope and the job back.
@@ -21,17 +26,29 @@ Invariants, each a property in tests/spool/test_entry.py
     E3   A recipient's state is the last whole line about it (S5): cutting the
          file anywhere after the envelope gives the state before the cut line.
     E4   One recipient with addresses of ordinary length takes under 512 octets.
+    E5   Of the notes of a word the last whole one counts; ``hold`` and ``release`` are one word.
 """
 
 from __future__ import annotations
 
 import zlib
 
+from mta.spool.states import (
+    DUE,
+    HOLD,
+    RELEASE,
+    WARNED,
+    Entry,
+    Envelope,
+    Note,
+    RecipientState,
+    Settlement,
+)
 from mta.types import (
     DEFERRED,
     DELIVERED,
     FAILED,
-    FINAL,
+    NORMAL,
     NULL_PATH,
     PENDING,
     Job,
@@ -41,7 +58,7 @@ from mta.types import (
     Recipient,
     Reply,
 )
-from mta.values import TYPE_CHECKING, frozen
+from mta.values import TYPE_CHECKING, replace
 from mta.words import quote, unquote
 
 if TYPE_CHECKING:
@@ -50,14 +67,20 @@ if TYPE_CHECKING:
     from mta.types import ReversePath, State
 
 __all__ = [
+    "DUE",
+    "HOLD",
+    "RELEASE",
+    "WARNED",
     "Entry",
     "Envelope",
+    "Note",
     "RecipientState",
     "Settlement",
     "decode",
     "decode_envelope",
     "encode",
     "encode_lines",
+    "encode_note",
 ]
 
 MAGIC = "posthouse job 1"
@@ -67,79 +90,11 @@ FIELDS = (
 )
 FLAGS = ("8bitmime", "smtputf8", "requiretls", "binarymime")
 STATES: tuple[State, ...] = (DEFERRED, DELIVERED, FAILED)
+_NOTES = {HOLD: HOLD, RELEASE: HOLD, DUE: DUE, WARNED: WARNED}  # which word replaces which
 
 
-@frozen
-class Envelope:
-    """What all jobs of one message share.
-
-    ``size`` is octets of the body; ``jobs`` and ``recipients`` count those of
-    the whole message; ``origin`` says for the log where it came from.  ``ret``
-    ("FULL", "HDRS" or "") and ``envid`` are as RFC 3461 has them, decoded;
-    ``requiretls`` is RFC 8689's; ``binary`` says that the body is BINARYMIME (RFC 3030):
-    CR and LF may stand alone in it.
-    """
-
-    id: str
-    reverse_path: ReversePath
-    size: int
-    eight_bit: bool = False
-    smtputf8: bool = False
-    origin: str = ""
-    jobs: int = 1
-    recipients: int = 1
-    ret: str = ""
-    envid: str = ""
-    requiretls: bool = False
-    binary: bool = False
-
-
-@frozen
-class RecipientState:
-    """Where one recipient stands; ``last`` and ``retry_at`` are 0 before the first attempt."""
-
-    state: State = PENDING
-    attempts: int = 0
-    last: float = 0.0
-    retry_at: float = 0.0
-    outcome: Outcome | None = None
-
-    @property
-    def final(self) -> bool:
-        """Delivered and failed are final."""
-        return self.state in FINAL
-
-
-@frozen
-class Settlement:
-    """What an attempt at ``at`` made of the recipient ``index``; ``retry_at`` if deferred."""
-
-    index: int
-    state: State
-    at: float
-    retry_at: float
-    outcome: Outcome
-
-
-@frozen
-class Entry:
-    """A job as its file has it; ``states`` runs parallel to ``job.recipients``.
-
-    ``body_at`` is where the frame of the body begins in ``segment``, or -1 if
-    the body has been a file from the beginning.
-    """
-
-    envelope: Envelope
-    job: Job
-    segment: str
-    body_at: int
-    states: tuple[RecipientState, ...]
-
-    @property
-    def pending(self) -> tuple[tuple[Recipient, RecipientState], ...]:
-        """The recipients that are not final yet."""
-        pairs = zip(self.job.recipients, self.states, strict=True)
-        return tuple((r, s) for r, s in pairs if not s.final)
+_NEW = RecipientState()
+_USUAL = (NORMAL, 0, 0.0, "")
 
 
 def _address(word: str) -> Mailbox:
@@ -184,6 +139,9 @@ def encode(envelope: Envelope, job: Job, segment: str, body_at: int = -1) -> byt
     ]
     if envelope.ret or envelope.envid:
         lines.append(f"dsn {quote(envelope.ret)} {quote(envelope.envid)}")
+    way = (envelope.kind, envelope.precedence, envelope.expires, envelope.mode)
+    if way != _USUAL:
+        lines.append(f"way {way[0]} {way[1]} {way[2]:.6f} {quote(way[3])}")
     for r in job.recipients:
         original = "%" if r.original is None else _word(r.original)
         asked = f" {quote(r.notify)} {quote(r.orcpt)}" if r.notify or r.orcpt else ""
@@ -192,13 +150,22 @@ def encode(envelope: Envelope, job: Job, segment: str, body_at: int = -1) -> byt
     return text + b"end %08X\n" % zlib.crc32(text)
 
 
-def encode_lines(settlements: Iterable[Settlement], attempts: int) -> bytes:
-    """Return the lines that an attempt appends; ``attempts`` counts it."""
+def encode_note(note: Note) -> bytes:
+    """Return the line of a note."""
+    text = Reply.clean(note.text)
+    return f"! {note.word} {note.at:.6f} {quote(note.who)} {text}\n".encode()
+
+
+def encode_lines(settlements: Iterable[Settlement], attempts: int, channel: str = "") -> bytes:
+    """Return the lines that an attempt appends; ``attempts`` counts it.
+
+    ``channel`` is who made it, "" for the job's own.
+    """
     out = []
     for s in settlements:
         reply = s.outcome.reply
         out.append(
-            f"= {s.index} {s.state} {s.at:.6f} {s.retry_at:.6f} {attempts} {reply.code} "
+            f"={channel} {s.index} {s.state} {s.at:.6f} {s.retry_at:.6f} {attempts} {reply.code} "
             f"{reply.status} {s.outcome.scope} {Reply.clean(reply.text)}\n"
         )
     return "".join(out).encode()
@@ -218,7 +185,7 @@ def decode(data: bytes) -> Entry | None:
 def decode_envelope(data: bytes) -> Envelope:
     """Return the envelope of a job file that is known to be whole."""
     lines = data.decode().split("\n")
-    return _envelope(_fields(lines), _asked(lines))
+    return _envelope(_fields(lines), *_optional(lines)[:2])
 
 
 def _fields(lines: list[str]) -> list[str]:
@@ -231,15 +198,25 @@ def _fields(lines: list[str]) -> list[str]:
     return [value for _, _, value in pairs]
 
 
-def _asked(lines: list[str]) -> list[str]:
-    """Return the words of the ``dsn`` line, or [] if there is none."""
-    words = lines[1 + len(FIELDS)].split(" ")
-    return words[1:] if words[0] == "dsn" else []
+def _optional(lines: list[str]) -> tuple[list[str], list[str], int]:
+    """Return the words of the lines ``dsn`` and ``way``, [] where there is none, and what follows.
+
+    That is the number of the first line behind them.
+    """
+    found: dict[str, list[str]] = {}
+    at = 1 + len(FIELDS)
+    for name in ("dsn", "way"):
+        words = lines[at].split(" ")
+        if words[0] == name:
+            found[name] = words[1:]
+            at += 1
+    return found.get("dsn", []), found.get("way", []), at
 
 
-def _envelope(value: list[str], asked: list[str]) -> Envelope:
+def _envelope(value: list[str], asked: list[str], way: list[str]) -> Envelope:
     flags = value[4].split(",")
     ret, envid = asked or ("", "")
+    kind, precedence, expires, mode = way or (NORMAL, "0", "0", "%")
     return Envelope(
         value[0],
         _path(value[1]),
@@ -253,13 +230,17 @@ def _envelope(value: list[str], asked: list[str]) -> Envelope:
         unquote(envid),
         "requiretls" in flags,
         "binarymime" in flags,
+        kind,
+        int(precedence),
+        float(expires),
+        unquote(mode),
     )
 
 
 def _decode(head: str, tail: bytes) -> Entry | None:
     lines = head.split("\n")
-    value, asked = _fields(lines), _asked(lines)
-    recipients = [_recipient(line) for line in lines[1 + len(FIELDS) + bool(asked) : -1]]
+    value, (asked, way, begin) = _fields(lines), _optional(lines)
+    recipients = [_recipient(line) for line in lines[begin:-1]]
     job = Job(
         int(value[10]),
         value[11],
@@ -269,7 +250,8 @@ def _decode(head: str, tail: bytes) -> Entry | None:
         _path(value[2]),
         tuple(recipients),
     )
-    return Entry(_envelope(value, asked), job, value[8], int(value[9]), _states(recipients, tail))
+    envelope = _envelope(value, asked, way)
+    return Entry(envelope, job, value[8], int(value[9]), *_after(recipients, tail))
 
 
 def _recipient(line: str) -> Recipient:
@@ -282,15 +264,41 @@ def _recipient(line: str) -> Recipient:
     return Recipient(int(index), to, do, was, unquote(notify), unquote(orcpt))
 
 
-def _states(recipients: list[Recipient], tail: bytes) -> tuple[RecipientState, ...]:
-    """Apply the attempts' lines in order; a line that is not whole is no line (S5)."""
-    states = {r.index: RecipientState() for r in recipients}
+def _after(
+    recipients: list[Recipient], tail: bytes
+) -> tuple[tuple[RecipientState, ...], tuple[Note, ...]]:
+    """Apply the lines behind the envelope in order; one that is not whole is no line (S5)."""
+    states = {r.index: _NEW for r in recipients}
+    notes: dict[str, Note] = {}
     if tail:
         for line in tail.split(b"\n")[:-1]:
+            if line[:1] == b"!":
+                note = _note(line)
+                if note is not None:
+                    notes[_NOTES[note.word]] = note
+                continue
             told = _line(line)
             if told is not None and told[0] in states and not states[told[0]].final:
-                states[told[0]] = told[1]
-    return tuple(states.values())
+                states[told[0]] = _follows(states[told[0]], told[1])
+    return tuple(states.values()), tuple(notes.values())
+
+
+def _follows(before: RecipientState, state: RecipientState) -> RecipientState:
+    """Return ``state`` with what it must remember of ``before``: another channel's last attempt."""
+    if before.state == PENDING or (before.channel == state.channel and not before.others):
+        return state
+    others = {other.channel: other for other in before.others}
+    others[before.channel] = replace(before, others=())
+    others.pop(state.channel, None)
+    return replace(state, others=tuple(others.values()))
+
+
+def _note(line: bytes) -> Note | None:
+    try:
+        _, word, at, who, text = line.decode().split(" ", 4)
+        return Note(word, float(at), unquote(who), text) if word in _NOTES else None
+    except ValueError:
+        return None
 
 
 def _line(line: bytes) -> tuple[int, RecipientState] | None:
@@ -298,10 +306,11 @@ def _line(line: bytes) -> tuple[int, RecipientState] | None:
         sign, index, state, at, retry_at, attempts, code, status, scope, text = line.decode().split(
             " ", 9
         )
-        if sign != "=" or state not in STATES or "\0" in text:
+        if sign[:1] != "=" or state not in STATES or "\0" in text:
             return None
         outcome = Outcome(Reply(int(code), status, text), scope)  # type: ignore[arg-type]
         known = STATES[STATES.index(state)]
-        return int(index), RecipientState(known, int(attempts), float(at), float(retry_at), outcome)
+        times = float(at), float(retry_at)
+        return int(index), RecipientState(known, int(attempts), *times, outcome, sign[1:])
     except ValueError:
         return None

@@ -15,13 +15,14 @@ from __future__ import annotations
 import asyncio
 
 from mta.errors import SpoolError
+from mta.types import PLAIN
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mta.spool.journal import Draft, Synced, Writer
-    from mta.types import Job, ReversePath
+    from mta.types import Job, ReversePath, Wishes
 
 __all__ = ["GroupWriter"]
 
@@ -45,13 +46,7 @@ class GroupWriter:
         draft: Draft,
         jobs: Sequence[Job],
         reverse_path: ReversePath,
-        *,
-        smtputf8: bool = False,
-        origin: str = "",
-        ret: str = "",
-        envid: str = "",
-        requiretls: bool = False,
-        binary: bool = False,
+        wishes: Wishes = PLAIN,
     ) -> str:
         """Accept ``draft`` as Writer.commit() does.
 
@@ -59,17 +54,7 @@ class GroupWriter:
         accepted: it must answer nobody, as after a lost connection.
         """
         try:
-            self._writer.append(
-                draft,
-                jobs,
-                reverse_path,
-                smtputf8=smtputf8,
-                origin=origin,
-                ret=ret,
-                envid=envid,
-                requiretls=requiretls,
-                binary=binary,
-            )
+            self._writer.append(draft, jobs, reverse_path, wishes)
         except SpoolError as error:
             # The segment was cut back, and with it all that waits for the next sync.
             failed, self._waiting = self._waiting, []

@@ -25,20 +25,23 @@ import time
 import zlib
 
 from mta.errors import SpoolError
+from mta.rank import rank
 from mta.spool import layout
 from mta.spool.entry import Envelope, encode
 from mta.spool.frames import BODY, MESSAGE, SEGMENT, Closing, frame, heading
+from mta.types import PLAIN
 from mta.values import TYPE_CHECKING, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mta.spool.fs import Fs
-    from mta.types import Job, ReversePath
+    from mta.types import Job, ReversePath, Wishes
 
 __all__ = ["Draft", "Synced", "Writer"]
 
 MEMORY = 1 << 17  # octets of body that a draft keeps before it takes a segment of its own
+START = 1 << 15  # octets in which a header says how urgent it is
 PIECE = 1 << 18  # octets of a B frame; what a draft holds fits into one
 SEGMENT_LIMIT = 1 << 24  # octets; the next message begins a new segment
 SEGMENT_AGE = 60.0  # seconds; so that intake can drop segments of a slow writer, too
@@ -130,6 +133,7 @@ class Draft:
         self._held = 0
         self._checksum = 0
         self._own: _Segment | None = None
+        self._begun = b""  # the first octets of a body that is not held any more
 
     def write(self, data: bytes) -> None:
         """Add ``data`` to the body.  SpoolError if the disk does not take it."""
@@ -144,11 +148,20 @@ class Draft:
     def _spill(self) -> None:
         try:
             if self._own is None:
+                self._begun = self.start()
                 self._own = _Segment(self._fs, self._now)
             for data in self._frames(self._take()):
                 self._own.append(data)
         except OSError as error:
             raise SpoolError(f"cannot write the journal: {error.strerror}") from error
+
+    def start(self) -> bytes:
+        """Return the first octets of the body, with its header but for the longest ones."""
+        if self._begun:
+            return self._begun
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0][:START] if self._pieces else b""
 
     def _take(self) -> bytes:
         """Return what is held, and hold nothing."""
@@ -166,14 +179,15 @@ class Draft:
     ) -> bytes:
         """Return the M frame that accepts this draft for ``jobs``."""
         when = layout.hour(self.id)
-        files = tuple(
-            (
-                f"{job.queue}/{when}/{self.id}.{job.number}.{layout.host_word(job.host)}",
-                encode(envelope, job, segment, body_at),
-            )
-            for job in jobs
+        files = []
+        for job in jobs:
+            tag = layout.tag(envelope.kind, self.size, len(job.recipients), job.reverse_path)
+            host = layout.host_word(job.host)
+            name = layout.JobName(job.queue, when, self.id, job.number, host, tag)
+            files.append((f"{job.queue}/{name.file}", encode(envelope, job, segment, body_at)))
+        return frame(
+            MESSAGE, Closing(self.id, self.size, self._checksum, body_at, tuple(files)).encode()
         )
-        return frame(MESSAGE, Closing(self.id, self.size, self._checksum, body_at, files).encode())
 
     def into(
         self, shared: Callable[[], _Segment], envelope: Envelope, jobs: Sequence[Job]
@@ -225,30 +239,14 @@ class Writer:
         draft: Draft,
         jobs: Sequence[Job],
         reverse_path: ReversePath,
-        *,
-        smtputf8: bool = False,
-        origin: str = "",
-        ret: str = "",
-        envid: str = "",
-        requiretls: bool = False,
-        binary: bool = False,
+        wishes: Wishes = PLAIN,
     ) -> str:
         """Accept ``draft`` for ``jobs`` and return its id; durable when it returns.
 
-        The keywords are fields of entry.Envelope.  SpoolError if it could not be
-        made durable: then nothing is accepted, and the draft is gone.
+        SpoolError if it could not be made durable: then nothing is accepted, and
+        the draft is gone.
         """
-        self.append(
-            draft,
-            jobs,
-            reverse_path,
-            smtputf8=smtputf8,
-            origin=origin,
-            ret=ret,
-            envid=envid,
-            requiretls=requiretls,
-            binary=binary,
-        )
+        self.append(draft, jobs, reverse_path, wishes)
         self.sync()
         return draft.id
 
@@ -257,31 +255,34 @@ class Writer:
         draft: Draft,
         jobs: Sequence[Job],
         reverse_path: ReversePath,
-        *,
-        smtputf8: bool = False,
-        origin: str = "",
-        ret: str = "",
-        envid: str = "",
-        requiretls: bool = False,
-        binary: bool = False,
+        wishes: Wishes = PLAIN,
     ) -> None:
         """Append ``draft`` to the journal; it is accepted when sync() has returned."""
         if not jobs:
             raise ValueError("a message without jobs")
         recipients = sum(len(job.recipients) for job in jobs)
+        precedence, kind = wishes.precedence, wishes.kind
+        if precedence is None or not kind:
+            said, meant = rank(draft.start())
+            precedence = said if precedence is None else precedence
+            kind = kind or meant
         envelope = Envelope(
             draft.id,
             reverse_path,
             draft.size,
             draft.eight_bit,
-            smtputf8,
-            origin,
+            wishes.smtputf8,
+            wishes.origin,
             len(jobs),
             recipients,
-            ret,
-            envid,
-            requiretls,
-            binary,
+            wishes.ret,
+            wishes.envid,
+            wishes.requiretls,
+            wishes.binary,
+            kind,
+            precedence,
+            wishes.expires,
+            wishes.mode,
         )
         try:
             segment = draft.into(self._shared, envelope, jobs)

@@ -7,17 +7,22 @@
     done/WRITER.N              marks of that segment's finished work, appended
     msg/xx/ID                  the body; xx spreads ids over 256 directories
     msg/xx/ID.done             which jobs of a message with several have finished
-    q.QUEUE/HOUR/ID.N.HOST     one job: its envelope, then its attempts
+    q.QUEUE/HOUR/ID.N-TAG.HOST one job: its envelope, then its attempts
     bad/                       what could not be understood or returned, kept for a person
 
 An id is eleven signs of arrival time in microseconds and five of the process
 that took the message, in the 31 signs 0-9 and upper-case consonants: names
 sort by arrival, spell no word and survive a fold of case.
 
+TAG lets a job be chosen without being read: u, n or b for urgent, normal or bulk;
+a sign each for size and recipients (how many binary digits); four signs of the
+reverse-path, alike for one author.  A name without it is of an older version.
+
 Invariants, each a property in tests/spool/test_layout.py
     L1   A later id of one process is greater, even when the clock goes back.
     L2   arrived(new_id(t)) == t to the microsecond, unless the clock went back.
     L3   JobName.parse(name.path) == name, for every host that a Job can have.
+    L4   A tag tells kind, author, and size and recipients to within a factor of two.
 """
 
 from __future__ import annotations
@@ -26,12 +31,15 @@ import os
 import time
 import zlib
 
+from mta.types import BULK, NORMAL, URGENT
 from mta.values import TYPE_CHECKING, frozen
 
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["VERSION", "JobName", "arrived", "body_path", "host_word", "hour", "new_id"]
+    from mta.types import Kind, ReversePath
+
+__all__ = ["VERSION", "JobName", "arrived", "body_path", "host_word", "hour", "new_id", "tag"]
 
 VERSION = "posthouse spool 1\n"
 
@@ -41,8 +49,14 @@ TIME_SIGNS = 11  # 31**11 microseconds reach the year 2775
 LOW_SIGNS = 4  # of them change within a second; the others are kept
 PROCESS_SIGNS = 5  # 31**5 is more than any pid
 ID_SIGNS = TIME_SIGNS + PROCESS_SIGNS
+TAG_SIGNS = 7
+AUTHOR_SIGNS = 4
 HOST_LIMIT = 150  # octets of the name's host part; a file name holds 255
 
+_KINDS: dict[str, Kind] = {kind[0]: kind for kind in (URGENT, NORMAL, BULK)}
+AUTHORS_MAX = 10_000
+
+_authors: dict[ReversePath, str] = {}
 _last = [0]  # microseconds of the newest id of this process
 _signs = [(0, 0, "", "")]  # the time's high part and the pid, and the signs of both
 _hour = [(0, "")]  # the latest hour that was asked for, since the epoch, and its name
@@ -113,11 +127,27 @@ def host_word(host: str) -> str:
     return word[: HOST_LIMIT - 32].rpartition("%")[0] + "%~" + digest
 
 
+def tag(kind: Kind | str, size: int, recipients: int, path: ReversePath) -> str:
+    """Return the tag of a job: see above."""
+    known = _authors.get(path)
+    if known is None:
+        if len(_authors) >= AUTHORS_MAX:
+            _authors.clear()
+        digest = zlib.crc32(str(path).lower().encode("utf-8", "surrogatepass"))
+        known = _authors[path] = _encode(digest % 31**AUTHOR_SIGNS, AUTHOR_SIGNS)
+    return f"{kind[0]}{_scale(size)}{_scale(recipients)}{known}"
+
+
+def _scale(number: int) -> str:
+    return SIGNS[min(number.bit_length(), 30)]
+
+
 @frozen
 class JobName:
     """A job's name: enough to choose by age and host without opening a file.
 
-    ``host`` is the word of the file name: host_word(job.host).
+    ``host`` is the word of the file name: host_word(job.host); ``tag`` is "" in names
+    of an older version.
     """
 
     queue: str
@@ -125,6 +155,27 @@ class JobName:
     id: str
     number: int
     host: str
+    tag: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        """How urgent the message is."""
+        return _KINDS.get(self.tag[:1], NORMAL)
+
+    @property
+    def author(self) -> str:
+        """Signs that jobs of one reverse-path share; "" if unknown."""
+        return self.tag[3:]
+
+    @property
+    def octets(self) -> int:
+        """The message's size, within a factor of two; 0 if unknown."""
+        return _unscale(self.tag[1:2])
+
+    @property
+    def recipients(self) -> int:
+        """How many recipients the job has, within a factor of two; 1 if unknown."""
+        return max(1, _unscale(self.tag[2:3]))
 
     @property
     def key(self) -> str:
@@ -134,7 +185,8 @@ class JobName:
     @property
     def file(self) -> str:
         """The path below the queue's directory: what a wake-up names."""
-        return f"{self.hour}/{self.id}.{self.number}.{self.host}"
+        tag = f"-{self.tag}" if self.tag else ""
+        return f"{self.hour}/{self.id}.{self.number}{tag}.{self.host}"
 
     @property
     def path(self) -> str:
@@ -143,10 +195,19 @@ class JobName:
 
     @classmethod
     def parse(cls, queue: str, file: str) -> Self | None:
-        """Return the name of ``HOUR/ID.N.HOST`` in ``queue``; None if it is no job's."""
+        """Return the name of ``HOUR/ID.N-TAG.HOST`` in ``queue``; None if it is no job's."""
         directory, _, name = file.partition("/")
         message_id, _, rest = name.partition(".")
-        number, dot, host = rest.partition(".")
+        word, dot, host = rest.partition(".")
+        number, dash, tag = word.partition("-")
         if not dot or not number.isdecimal() or len(message_id) != ID_SIGNS:
             return None
-        return cls(queue, directory, message_id, int(number), host)
+        if dash and (len(tag) != TAG_SIGNS or tag[0] not in _KINDS):
+            return None
+        return cls(queue, directory, message_id, int(number), host, tag)
+
+
+def _unscale(sign: str) -> int:
+    """Return the middle of what _scale() made ``sign`` of; 0 for none."""
+    digits = SIGNS.find(sign) if sign else 0
+    return 3 << (digits - 2) if digits >= 2 else max(digits, 0)

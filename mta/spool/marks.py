@@ -114,6 +114,10 @@ class Marks:
             self._fs.write(fd, line)
         return fd >= 0
 
+    def has(self, segment: str) -> bool:
+        """Tell whether the segment still has a done file: its jobs had no checkpoint yet."""
+        return self._descriptor(segment) >= 0
+
     def note(self, segment: str, name: JobName) -> None:
         """Have the next sync() make durable what write() wrote about ``name``.
 

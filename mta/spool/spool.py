@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from mta.errors import SpoolError
 from mta.spool import layout
-from mta.spool.entry import Entry, Settlement, decode, encode_lines
+from mta.spool.entry import Entry, Note, Settlement, decode, encode_lines, encode_note
 from mta.spool.founding import prepare
 from mta.spool.frames import HEAD_OCTETS, read_frame
 from mta.spool.fs import Fs
@@ -67,9 +67,10 @@ class Claim:
         except OSError as error:
             raise SpoolError(f"no body for {self.name.key}: {error.strerror}") from error
 
-    def settle(self, settlements: Sequence[Settlement], told: str = "") -> bool:
+    def settle(self, settlements: Sequence[Settlement], told: str = "", channel: str = "") -> bool:
         """Note what an attempt made of some recipients; return whether the job is finished.
 
+        ``channel`` is who made it, "" for the job's own.
         ``told`` is the id of the DSN that was accepted for the failed ones, or
         "-" where none is owed; SpoolError if a recipient failed and it is "".
         The job stays claimed until release(), finished or not.
@@ -84,7 +85,7 @@ class Claim:
                 segment, mark_line(self.name, None if finished else final)
             )
             if not (finished and marked):
-                self._append(settlements)
+                self._append(encode_lines(settlements, self._attempts() + 1, channel))
             if final and not marked:
                 self._settle_file(finished)  # after its checkpoint the file alone counts
             elif finished:
@@ -113,9 +114,22 @@ class Claim:
     def _remove(self) -> None:
         self.message_gone = self._spool.remove(self.name, self.entry.envelope.jobs)
 
-    def _append(self, settlements: Sequence[Settlement]) -> None:
-        attempts = 1 + max(state.attempts for state in self.entry.states)
-        lines = encode_lines(settlements, attempts)
+    def note(self, note: Note) -> None:
+        """Append a note to the job's file.  SpoolError if the disk does not take it.
+
+        It is durable once the job has had its checkpoint; a power cut before may undo it.
+        """
+        try:
+            self._append(encode_note(note))
+            if not self._spool.marks.has(self.entry.segment):
+                self._spool.fs.sync(self._fd)
+        except OSError as error:
+            raise SpoolError(f"cannot note on {self.name.path}: {error.strerror}") from error
+
+    def _attempts(self) -> int:
+        return max(state.attempts for state in self.entry.states)
+
+    def _append(self, lines: bytes) -> None:
         torn, self._torn = self._torn, True  # until all of it is written
         self._spool.fs.write(self._fd, b"\n" + lines if torn else lines)
         self._torn = False

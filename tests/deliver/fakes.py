@@ -67,7 +67,7 @@ class Claim:
         os.write(body, BODY)
         return body
 
-    def settle(self, settlements, told=""):
+    def settle(self, settlements, told="", channel=""):
         assert self.name in self.spool.claimed
         if self.spool.broken:
             raise SpoolError("the disk is full")

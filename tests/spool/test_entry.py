@@ -1,17 +1,23 @@
-"""E1 to E4: a job file is read back as it was written, or not at all."""
+"""E1 to E6: a job file is read back as it was written, or not at all."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.spool.entry import (
+    DUE,
+    HOLD,
+    RELEASE,
+    WARNED,
     Entry,
     Envelope,
+    Note,
     RecipientState,
     Settlement,
     decode,
     decode_envelope,
     encode,
     encode_lines,
+    encode_note,
 )
 from mta.types import (
     DEFERRED,
@@ -27,6 +33,7 @@ from mta.types import (
 )
 from mta.values import replace
 
+times = st.floats(0, 4e9)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 names = st.text("abcxyz-.0", min_size=1, max_size=20)
 mailboxes = st.builds(Mailbox, texts, names)
@@ -154,3 +161,50 @@ def test_a_reply_cannot_add_lines(text):
 def test_e4_one_recipient_stays_under_512_octets():
     one = replace(JOB, recipients=JOB.recipients[:1])
     assert len(encode(ENVELOPE, one, "25WZSN34LG4009YR")) < 400
+
+
+NOTES = st.builds(
+    Note,
+    st.sampled_from([HOLD, RELEASE, DUE, WARNED]),
+    times,
+    texts,
+    st.sampled_from(["", "why", "a b"]),
+)
+
+
+@given(st.lists(NOTES, max_size=6))
+def test_e5_the_last_note_of_a_word_counts(notes):
+    data = encode(ENVELOPE, JOB, "S") + b"".join(map(encode_note, notes))
+    entry = decode(data)
+    for word, words in ((HOLD, (HOLD, RELEASE)), (DUE, (DUE,)), (WARNED, (WARNED,))):
+        last = next((note for note in reversed(notes) if note.word in words), None)
+        found = entry.note(word)
+        if last is None or last.word == RELEASE:
+            assert found is None
+        else:
+            assert (found.word, found.who, found.text) == (last.word, last.who, last.text)
+            assert abs(found.at - last.at) < 1e-5
+    if notes:
+        assert decode(data[:-1]).notes == decode(data[: data.rfind(b"\n", 0, -1) + 1]).notes
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "dial", "third"]), st.integers(0, 1)), max_size=8))
+def test_e6_each_channel_has_its_own_state(attempts):
+    data, seen = encode(ENVELOPE, JOB, "S"), {}
+    for number, (channel, index) in enumerate(attempts, 1):
+        one = settled(index, DEFERRED, 1000.0 + number)
+        data += encode_lines([one], number, channel)
+        seen[channel, index] = one.at
+    for index, state in enumerate(decode(data).states):
+        for channel in ("", "dial", "third"):
+            assert state.seen_by(channel).last == seen.get((channel, index), 0.0)
+
+
+@given(
+    envelopes, jobs, st.sampled_from(["urgent", "normal", "bulk"]), st.integers(-100, 100), times
+)
+def test_e1_kind_precedence_expiry_and_mode_come_back(envelope, job, kind, precedence, expires):
+    way = replace(
+        envelope, kind=kind, precedence=precedence, expires=round(expires, 6), mode="queue"
+    )
+    assert decode(encode(way, job, "S")).envelope == way

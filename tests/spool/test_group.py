@@ -7,7 +7,7 @@ import threading
 from mta.errors import SpoolError
 from mta.spool.group import GroupWriter
 from mta.spool.journal import Writer
-from mta.types import Job, Mailbox, Recipient
+from mta.types import Job, Mailbox, Recipient, Wishes
 from tests.spool.disk import Disk, Process
 
 PATH = Mailbox("a", "x.test")
@@ -55,7 +55,8 @@ def test_a_commit_keeps_the_envelope_whole():
     async def run() -> None:
         draft = writer.begin()
         draft.write(b"x\n")
-        await writer.commit(draft, JOBS, PATH, ret="HDRS", envid="E1", requiretls=True, binary=True)
+        wishes = Wishes(ret="HDRS", envid="E1", requiretls=True, binary=True)
+        await writer.commit(draft, JOBS, PATH, wishes)
 
     asyncio.run(run())
     record = next(d for p, d in process.disk.paths().items() if p.startswith("journal/"))

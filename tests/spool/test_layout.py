@@ -1,10 +1,11 @@
-"""L1 to L3: ids sort by arrival, and names come back from paths."""
+"""L1 to L4: ids sort by arrival, and names come back from paths."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.spool import layout
 from mta.spool.layout import JobName, arrived, host_word, new_id, valid_id
+from mta.types import BULK, NORMAL, NULL_PATH, URGENT, Mailbox
 
 times = st.floats(1e9, 4e9)
 hosts = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
@@ -44,3 +45,30 @@ def test_different_long_hosts_have_different_words():
 def test_what_is_no_job_is_none():
     for file in ("", "2026/x", "2026112206/ABC.0.h", "2026112206/" + "A" * 16 + ".x.h", "h/.tmp"):
         assert JobName.parse("smtp", file) is None
+
+
+KINDS = st.sampled_from([URGENT, NORMAL, BULK])
+PATHS = st.builds(Mailbox, st.text(max_size=5), st.sampled_from(["a.test", "b.test"]))
+
+
+@given(KINDS, st.integers(0, 1 << 29), st.integers(1, 100_000), st.just(NULL_PATH) | PATHS, hosts)
+def test_l4_a_tag_tells_kind_size_recipients_and_sender(kind, size, recipients, path, host):
+    layout._last[0] = 0
+    tag = layout.tag(kind, size, recipients, path)
+    name = JobName("smtp", "2023111422", new_id(1.7e9), 3, host_word(host), tag)
+    assert JobName.parse("smtp", name.file) == name
+    assert name.kind == kind
+    assert size / 2 <= name.octets <= 2 * size
+    assert recipients / 2 <= name.recipients <= 2 * recipients
+    assert name.author == layout.tag(NORMAL, 1, 1, path)[3:] != ""
+
+
+def test_l4_a_name_of_an_older_version_is_an_ordinary_job():
+    name = JobName.parse("smtp", f"2023111422/{new_id(1.7e9)}.0.mx-7.example.test")
+    assert (name.kind, name.octets, name.recipients, name.author) == (NORMAL, 0, 1, "")
+    assert name.host == "mx-7.example.test"
+
+
+def test_l4_what_is_no_tag_is_no_name():
+    for tag in ("", "n", "x123456", "n1234567"):
+        assert JobName.parse("smtp", f"2023111422/{new_id(1.7e9)}.0-{tag}.h") is None

@@ -1,0 +1,34 @@
+"""What the file of a job says, as decide() wants to hear it."""
+
+from __future__ import annotations
+
+from mta.policy.decide import Barrier, JobFacts
+from mta.spool.states import DUE, HOLD
+from mta.types import HOST
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mta.spool.layout import JobName
+    from mta.spool.states import Entry, RecipientState
+
+__all__ = ["of_attempts", "of_job"]
+
+
+def of_job(entry: Entry, name: JobName, arrived: float) -> JobFacts:
+    """Return what the file of a job says of all its recipients."""
+    hold = due = None
+    if entry.notes:
+        hold, due = entry.note(HOLD), entry.note(DUE)
+    barrier = None if hold is None else Barrier(hold.who, hold.at, why=hold.text)
+    return JobFacts(name.host, arrived, barrier=barrier, due_since=0.0 if due is None else due.at)
+
+
+def of_attempts(job: JobFacts, state: RecipientState) -> JobFacts:
+    """Return ``job`` with what the attempts of one channel made of a recipient."""
+    if not state.last:
+        return job
+    about_host = state.outcome is not None and state.outcome.scope == HOST
+    return JobFacts(
+        *(job.host, job.arrived, state.last, state.retry_at, about_host),
+        *(job.priority, job.barrier, job.due_since),
+    )
