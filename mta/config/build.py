@@ -132,6 +132,7 @@ class _Builder:
             daemons=tuple([Daemon(d.value, d.line) for d in root["daemons"].value]),
             tables=tuple(self._tables.items()),
             aliases=aliases,
+            queue_children=root["queue_children"].value,
         )
 
     def _local(self, at: At, hostname: str) -> tuple[LocalConfig, tuple[Alias, ...]]:
@@ -224,6 +225,7 @@ class _Builder:
                 for name in ("members", "ca", "credentials")
             },
             options=value["options"] or (),
+            interval=value["interval"] or 0.0,
         )
         return Channel(**value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mta.config.kinds import Key, ListOf, MapOf, Options
+from mta.config.share_keys import SHARES
 
 __all__ = ["CHANNEL", "REMOTE"]
 
@@ -120,4 +121,4 @@ _KEYS = (
     ),
 )
 
-CHANNEL = MapOf(_KEYS, by_program=True)
+CHANNEL = MapOf((*_KEYS, *SHARES), by_program=True)

@@ -171,7 +171,9 @@ class Channel:
     ``program`` is smtp, lmtp, local, pipe, list, or an absolute path.  ``domains``
     holds "$local", "*", ".suffix" and names; ``table`` is a path or "".
     ``relay`` holds "host", "host:port", "[address]:port" or "unix:/path", each
-    perhaps with " weight=N".  ``tls`` is off, may, require, verify or dane-only;
+    perhaps with " weight=N".  ``rate`` is how many in how many seconds; ``interval``
+    0.0 is deliver's own, ``jobs`` 0 is all, ``runners`` None is no bound.
+    ``tls`` is off, may, require, verify or dane-only;
     ``mta_sts`` auto, yes or no.  Fields that the program has no use for hold
     their defaults.
     """
@@ -201,6 +203,15 @@ class Channel:
     members: str
     owner: str
     options: tuple[tuple[str, str], ...]
+    order: str = "arrival"
+    fair_authors: bool = True
+    bulk_delay: float = 14400.0
+    max_share: float = 0.5
+    rate: tuple[int, float] | None = None
+    interval: float = 0.0
+    jobs: int = 0
+    runners: int | None = None
+    nice: int = 0
 
 
 @frozen
@@ -239,6 +250,7 @@ class Config:
     daemons: tuple[Daemon, ...]
     tables: tuple[tuple[str, tuple[Row, ...]], ...]
     aliases: tuple[Alias, ...]
+    queue_children: int = 0
 
     def channel(self, name: str) -> Channel:
         """Return the channel called ``name``; ConfigError if there is none."""

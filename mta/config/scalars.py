@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 __all__ = [
     "NAME",
+    "RATE",
     "SIZE",
     "TIME",
     "directory",
@@ -32,6 +33,7 @@ __all__ = [
     "owner",
     "path",
     "printable",
+    "rate",
     "size",
     "some_size",
     "some_time",
@@ -49,6 +51,7 @@ _INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")
 _NUMBER = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?")
 SIZE = re.compile(r"(0|[1-9][0-9]{0,11})(KiB|MiB|GiB|TiB)?")
 TIME = re.compile(r"(0|[1-9][0-9]{0,8})([smhdw])|0")
+RATE = re.compile(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})([smhdw])")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _OPTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
@@ -196,6 +199,14 @@ def owner(text: str) -> str:
     if text.count("@") > 1 or any(c in " ,<>" for c in text):
         raise ValueError("is not an address, as postmaster@example.org or owner-{list}@example.org")
     return _template(text, ("list", "domain"))
+
+
+def rate(text: str) -> tuple[int, float]:
+    """So many in a time, as 100/1m: the number, and the seconds."""
+    found = RATE.fullmatch(text)
+    if found is None:
+        raise ValueError("is no rate: write how many in how long, as 100/1m")
+    return int(found[1]), float(found[2]) * TIMES[found[3]]
 
 
 def yes_or_no(text: str) -> bool:

@@ -168,6 +168,7 @@ SCHEMA = MapOf(
             _LOAD,
             "One-minute load averages at which to do less.",
         ),
+        Key("queue_children", "any-count", "Jobs in flight of all delivers; 0 is no bound.", "0"),
         Key(
             "channels",
             ListOf(CHANNEL, least=1),

@@ -41,7 +41,9 @@ class At:
 
     def plain(self) -> Any:
         """Return the value of a list of scalars, or of a scalar, without the places."""
-        return tuple([v.value for v in self.value]) if type(self.value) is tuple else self.value
+        if type(self.value) is not tuple:
+            return self.value
+        return tuple([v.value if type(v) is At else v for v in self.value])
 
 
 def validate(node: Node, kind: Kind) -> At:

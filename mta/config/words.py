@@ -23,6 +23,7 @@ from mta.config.places import (
 )
 from mta.config.scalars import (
     NAME,
+    RATE,
     SIZE,
     TIME,
     directory,
@@ -34,6 +35,7 @@ from mta.config.scalars import (
     owner,
     path,
     printable,
+    rate,
     size,
     some_size,
     some_time,
@@ -50,6 +52,7 @@ PROGRAMS = ("smtp", "lmtp", "local", "pipe", "list")
 MECHANISMS = ("PLAIN", "LOGIN", "SCRAM-SHA-256")
 TLS_VERSIONS = ("1.2", "1.3")
 AUTO = ("auto", "yes", "no")
+ORDERS = ("arrival", "host", "priority", "random", "none")
 RESERVED = {
     "program": ("delay",),
     "log format": ("exim", "ec"),
@@ -128,6 +131,10 @@ WORDS: Mapping[str, Word] = {
     "load": _measured(0, 100_000),
     "percent": _measured(0, 100),
     "factor": _measured(1, 1000),
+    "share": _measured(0.01, 1),
+    "niceness": _counted(0, 19),
+    "rate": Word(rate, {"type": "string", "pattern": f"^{RATE.pattern}$"}),
+    "order": Word(_choice("order", ORDERS), {"enum": list(ORDERS)}),
     "name": Word(name, _NAME_JSON),
     "host": Word(host, _TEXT),
     "pattern": Word(pattern, _TEXT),

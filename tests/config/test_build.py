@@ -230,3 +230,27 @@ def test_what_a_listener_and_its_clients_need(tmp_path):
     assert (smtp.relay, smtp.tls) == (("a.test weight=3", "[::1]:26"), "verify")
     assert (smtp.ca, smtp.credentials) == (f"{tmp_path}/ca.pem", f"{tmp_path}/secret")
     assert (smtp.source, smtp.mta_sts) == (("192.0.2.7", "2001:db8::7"), "no")
+
+
+def test_order_and_shares(tmp_path):
+    config = made(
+        tmp_path,
+        "queue_children: 50\n"
+        "channels:\n"
+        "- {name: l, program: local, runners: 0, nice: 5, jobs: 100, interval: 2m}\n"
+        "- {name: s, program: smtp, order: host, fair_authors: no, bulk_delay: 1h,"
+        " max_share: 0.25, rate: 100/1m}\n",
+    )
+    local, smtp = config.channels
+    assert config.queue_children == 50
+    assert (local.runners, local.nice, local.jobs, local.interval) == (0, 5, 100, 120.0)
+    assert (local.order, local.fair_authors, local.bulk_delay) == ("arrival", True, 14400.0)
+    assert (local.max_share, local.rate, smtp.runners, smtp.interval) == (0.5, None, None, 0.0)
+    assert (smtp.order, smtp.fair_authors, smtp.bulk_delay) == ("host", False, 3600.0)
+    assert (smtp.max_share, smtp.rate) == (0.25, (100, 60.0))
+
+
+def test_a_rate_needs_a_number_and_a_time(tmp_path):
+    for rate in ("100", "0/1m", "5/m", "'1/0s'"):
+        with pytest.raises(ConfigError, match=r":1:\d+: .*is no rate: write how many in how long"):
+            made(tmp_path, f"channels: [{{name: s, program: smtp, rate: {rate}}}]\n")

@@ -37,6 +37,8 @@ CHANNEL = st.builds(
     TEXT, COUNT,
     st.builds(Retry, NUMBER, NUMBER, NUMBER),
     NUMBER, NUMBER, NUMBER, NUMBER, TEXTS, NUMBER, TEXT, TEXT, rows(TEXT, TEXT),
+    TEXT, st.booleans(), NUMBER, NUMBER, st.none() | st.tuples(COUNT, NUMBER), NUMBER, COUNT,
+    st.none() | COUNT, COUNT,
 )  # fmt: skip
 CONFIGS = st.builds(
     Config, TEXT, TEXT, TEXT, TEXT,
@@ -53,6 +55,7 @@ CONFIGS = st.builds(
     st.lists(st.builds(Daemon, TEXT, COUNT), max_size=2).map(tuple),
     rows(TEXT, rows(COUNT, TEXT, TEXT)),
     rows(TEXT, TEXTS, COUNT),
+    COUNT,
 )  # fmt: skip
 
 
