@@ -181,6 +181,33 @@ def status(config: Config, as_json: bool) -> int:
     return EX_OK
 
 
+@mta.command()
+@_config
+@_json
+@click.option("--start", "act", flag_value="start", help="Start what does not run.")
+@click.option("--stop", "act", flag_value="stop", help="Stop what runs, and wait for it.")
+@click.option("--run", "act", flag_value="run", help="Become the daemon NAME.")
+@click.option("--wait", metavar="SECONDS", default=60.0, help="Kill what has not stopped by then.")
+@click.argument("names", metavar="[NAME...]", nargs=-1)
+def daemons(config: Config, as_json: bool, act: str, wait: float, names: tuple[str, ...]) -> int:
+    """Name the daemons of mta.yaml, and tell which run; start or stop them."""
+    from mta import daemons
+
+    return daemons.command(config, act or "show", names, _say, as_json=as_json, patience=wait)
+
+
+@mta.command()
+@_config
+def reload(config: Config) -> int:
+    """Have all daemons read the configuration anew, if mta check finds no error in it."""
+    from mta import reload
+
+    try:
+        return reload.reload(config, _say)
+    except reload.NobodyError as error:
+        raise _Nothing(str(error)) from None
+
+
 @mta.command("password")
 @click.option(
     "--scheme",

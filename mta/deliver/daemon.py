@@ -29,6 +29,7 @@ from mta.errors import ChannelError, LocalProtocolError, SpoolError
 from mta.machine import clock
 from mta.machine.load import load_average
 from mta.machine.log import Log
+from mta.machine.notify import READY, STOPPING, tell
 from mta.machine.process import Signals, set_title
 from mta.machine.wake import Ear
 from mta.policy.load import Gate, Thresholds
@@ -144,6 +145,7 @@ class Daemon:
                 ear = Ear(self._config.runtime, f"wake/{queue}.{os.getpid()}")
                 self._ears.append((queue, ear))
                 asyncio.get_running_loop().add_reader(ear.fileno(), self._hear, queue, ear)
+            tell(READY)  # a recovery of the spool may take longer than who started us waits
         began = clock.monotonic()
         while not self._stop_at:
             if self._keeper is not None:
@@ -326,6 +328,8 @@ class Daemon:
 
     async def _end(self) -> None:
         """Leave everything in order: programs gone, settlements synced, lines written."""
+        if self._daemon:
+            tell(STOPPING)
         for _, ear in self._ears:
             asyncio.get_running_loop().remove_reader(ear.fileno())
             ear.close()

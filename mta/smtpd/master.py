@@ -33,6 +33,7 @@ from mta.config.model import flatten
 from mta.errors import EX_CONFIG, EX_OK, EX_USAGE, ConfigError, PosthouseError
 from mta.machine.census import forget_dead
 from mta.machine.listen import activated, listen
+from mta.machine.notify import READY, STOPPING, tell
 from mta.machine.process import Signals, die_with_parent, set_title
 from mta.machine.run import Account, account
 from mta.machine.wake import Ear
@@ -92,6 +93,7 @@ class Master:
         self._pauses: dict[int, float] = {}
         self._status = EX_OK
         self._served = False  # has any worker ever?
+        self._told = False  # whoever started us, that all workers serve
         self._ending = False
         self._workers = self._count(config)
         self._slots = 4 * self._workers + 4
@@ -206,6 +208,8 @@ class Master:
                 child.ready = -1
                 child.serves = bool(said)  # else it died, as _reap() will hear
                 self._served = self._served or child.serves
+        if not self._told and self._all_serve():
+            self._told = tell(READY) or True
         if self._before and self._all_serve():
             for child in self._before:
                 child.leaving = True
@@ -347,6 +351,7 @@ class Master:
 
     def _stop(self) -> None:
         """Ask all workers to stop; kill those that do not."""
+        tell(STOPPING)
         for child in self._children:
             self._signal(child, signal.SIGTERM)
         deadline = time.monotonic() + PATIENCE + MARGIN
