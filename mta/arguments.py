@@ -17,11 +17,13 @@ from mta.values import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ATTACHED", "FLAG", "VALUE", "read_options"]
+__all__ = ["ATTACHED", "FLAG", "VALUE", "read_options", "read_span"]
 
 FLAG = "no value"
 VALUE = "a value, attached or the next argument"
 ATTACHED = "a value or none, attached"
+
+_SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 if TYPE_CHECKING:
     Options = list[tuple[str, str]]
@@ -83,6 +85,14 @@ def _short(letters: str, rest: Sequence[str], known: Mapping[str, str]) -> tuple
         else:
             raise UsageError(f"option -{letter} needs a value")
     return options, 0
+
+
+def read_span(text: str) -> float:
+    """Return ``text``, as "30s", "15m", "2h", "5d" or "1w", in seconds; or UsageError."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _SPANS or not (number.isascii() and number.isdigit() and len(number) <= 9):
+        raise UsageError(f'{_shown(text)} is not a time as "30s", "15m", "2h", "5d" or "1w"')
+    return float(int(number) * _SPANS[unit])
 
 
 def _shown(text: str) -> str:

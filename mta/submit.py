@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from mta import errors
 from mta.accept import RefusedError, open_door
-from mta.arguments import FLAG, VALUE, read_options
+from mta.arguments import FLAG, VALUE, read_options, read_span
 from mta.config.load import load_config
 from mta.errors import PosthouseError, UsageError, exit_code
 from mta.submission import Submission, Terms, caller, verify_all
@@ -47,6 +48,7 @@ Takes one message from standard input and queues it for the recipients.
   -N when     reports wanted: never, or some of success,failure,delay
   -R what     what a report of failure returns: full or hdrs
   -V id       the name under which reports speak of the message
+  --expire time  give it up after this long, as 30m or 2h, if the channel does not before
   --requiretls only over TLS with a checked certificate, or not at all
   --submitted add nothing but a trace field to the header
   --json      print the outcome as one JSON object
@@ -59,7 +61,7 @@ _SHORT = {
     "h": FLAG, "i": FLAG, "t": FLAG, "v": FLAG,
 }  # fmt: skip
 _LONG = {
-    "config": VALUE, "help": FLAG, "json": FLAG, "protocol": FLAG,
+    "config": VALUE, "expire": VALUE, "help": FLAG, "json": FLAG, "protocol": FLAG,
     "requiretls": FLAG, "submitted": FLAG, "verbose": FLAG, "version": FLAG,
 }  # fmt: skip
 
@@ -98,6 +100,7 @@ class Request:
     ret: str = ""
     envid: str = ""
     requiretls: bool = False
+    expire: str = ""
 
 
 def main() -> NoReturn:
@@ -172,6 +175,7 @@ def _request(options: Sequence[tuple[str, str]], operands: Sequence[str]) -> Req
         value.get("R", ""),
         value.get("V", ""),
         "requiretls" in value,
+        value.get("expire", ""),
     )
     if not operands and not request.from_header:
         raise UsageError("no recipient; try submit --help")
@@ -199,7 +203,9 @@ def one_shot(request: Request, octets: Iterator[bytes]) -> int:
         request.from_header,
         request.submitted,
         notify,
-        Wishes(ret=ret, envid=envid, requiretls=request.requiretls),
+        Wishes(
+            ret=ret, envid=envid, requiretls=request.requiretls, expires=_expires(request.expire)
+        ),
     )
     good, refused = verify_all(door, list(request.recipients))
     submission = None
@@ -241,6 +247,11 @@ def _reports(request: Request) -> tuple[str, str, str]:
         except ValueError as error:
             raise UsageError(f"{option}: {error}") from None
     return made[0], made[1], made[2]
+
+
+def _expires(given: str) -> float:
+    """Return the wall time at which --expire gives the message up; 0.0 if it was not given."""
+    return time.time() + read_span(given) if given else 0.0
 
 
 def _checked_name(name: str) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -139,6 +140,20 @@ def test_what_is_asked_of_reports_is_kept(call, site: Path) -> None:
         assert (entry.envelope.ret, entry.envelope.envid) == ("FULL", "QQ 314")
         assert entry.envelope.requiretls
         assert [r.notify for r in entry.job.recipients] == ["SUCCESS,DELAY"]
+
+
+def test_a_message_may_be_given_up_before_the_channel_would(call, site: Path) -> None:
+    now = time.time()
+    assert call(["--expire", "90m", "alice"]).status == 0
+    entry, _ = one(site)
+    assert 0 <= entry.envelope.expires - now - 5400 < 60
+
+
+@pytest.mark.parametrize("text", ["90", "m", "1.5h", "-5m", "5y", "9999999999s", "\u0663m"])
+def test_what_is_no_time_is_no_expiry(call, site: Path, text: str) -> None:
+    said = call(["--expire=" + text, "alice"])
+    assert (said.status, queued(site)) == (64, [])
+    assert "is not a time" in said.err
 
 
 def test_nothing_is_asked_of_reports_where_no_option_says_so(call, site: Path) -> None:

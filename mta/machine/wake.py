@@ -1,7 +1,7 @@
 """Wake-ups: Unix datagrams from writers to intake, and from intake to delivers.
 
     RUNTIME/intake               "SEGMENT OFFSET": synced so far
-    RUNTIME/wake/QUEUE.PID       "HOUR/ID.N.HOST" lines: new jobs; "*": look for yourself;
+    RUNTIME/wake/QUEUE.PID       "HOUR/ID.N-TAG.HOST" lines: new jobs; "*": look for yourself;
                                  "!HOST": what waits for that host is to be tried now (ETRN)
 
 A wake-up may be lost: then the next survey or sweep finds the work.  Nothing
@@ -140,7 +140,7 @@ class Bell:
             return []
 
     def ring(self, queue: str, files: list[str]) -> None:
-        """Tell every deliver of ``queue`` of its new jobs, "HOUR/ID.N.HOST" each."""
+        """Tell every deliver of ``queue`` of its new jobs, "HOUR/ID.N-TAG.HOST" each."""
         for ear in self._ears():
             if ear.rpartition(".")[0] == queue:
                 held = self._held.setdefault(ear, [])

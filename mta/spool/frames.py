@@ -116,7 +116,7 @@ class Closing:
     size: int
     checksum: int
     body_at: int
-    files: tuple[tuple[str, bytes], ...]  # ("QUEUE/HOUR/ID.N.HOST", octets)
+    files: tuple[tuple[str, bytes], ...]  # ("QUEUE/HOUR/ID.N-TAG.HOST", octets)
 
     def encode(self) -> bytes:
         """Return the data of the M frame."""
