@@ -10,13 +10,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mta.config import files
-from mta.config.channel_keys import REMOTE
+from mta.config.channel_keys import REMOTE, RETRY_KEYS
 from mta.config.model import (
     Alias,
     Auth,
+    ByClass,
     Channel,
     Config,
     Daemon,
+    HostRule,
     Limits,
     Listener,
     LoadLimits,
@@ -33,6 +35,7 @@ from mta.config.text import BadFile, Problem, decode, read_octets
 from mta.config.validate import At, validate
 from mta.config.yaml_nodes import parse
 from mta.errors import ConfigError
+from mta.values import fields, replace
 
 if TYPE_CHECKING:
     from mta.config.snapshot import Signature
@@ -129,6 +132,7 @@ class _Builder:
             limits=Limits(*[at.value for at in root["limits"].value.values()]),
             load=_load(root["load"]),
             channels=channels,
+            hosts=self._hosts(root["hosts"], channels),
             daemons=tuple([Daemon(d.value, d.line) for d in root["daemons"].value]),
             tables=tuple(self._tables.items()),
             aliases=aliases,
@@ -207,10 +211,9 @@ class _Builder:
 
     def _channel(self, row: At) -> Channel:
         value = {name: at.plain() for name, at in row.value.items()}
-        times = row["retry"]
-        retry = Retry(*[times[n].value for n in ("first", "factor", "max")])
+        retry = replace(Retry(300.0, 2.0, 14400.0), **dict(self._retry(row["retry"])))
         if retry.first > retry.max:
-            self._complain(times["first"], "'first' is longer than 'max'")
+            self._complain(row["retry"]["first"], "'first' is longer than 'max'")
         if value["program"] == "lmtp" and not value["relay"]:
             self._complain(row["relay"], "program lmtp needs the key 'relay': where it delivers")
         if value["program"] not in REMOTE:  # who connects to no host has no other bound
@@ -219,6 +222,9 @@ class _Builder:
             queue=value["queue"] or value["name"],
             table=self._table(row["table"]),
             retry=retry,
+            demote_to=value["demote_to"] or "",
+            warn_after=_by_class(row["warn_after"], 14400.0),
+            fail_after=_by_class(row["fail_after"], 432000.0),
             command=self._command(row["command"]),
             **{
                 name: self._absolute(value[name]) if value[name] else ""
@@ -228,6 +234,25 @@ class _Builder:
             interval=value["interval"] or 0.0,
         )
         return Channel(**value)
+
+    def _retry(self, at: At) -> list[tuple[str, Any]]:
+        """Return the fields of Retry that are given, a lone list as ``steps``."""
+        if type(at.value) is tuple:
+            return [("steps", at.plain())]
+        given = [(name, at[name].plain()) for name in RETRY_KEYS]
+        return [(name, value) for name, value in given if value is not None]
+
+    def _hosts(self, at: At, channels: tuple[Channel, ...]) -> tuple[HostRule, ...]:
+        known = {channel.name for channel in channels}
+        made = []
+        for row in at.value:
+            name = row["channel"].value or ""
+            if name and name not in known:
+                self._complain(row["channel"], f"there is no channel {name!r}")
+            changes = tuple(self._retry(row["retry"]))
+            numbers = [row[key].value for key in ("dead_ttl", "per_host")]
+            made.append(HostRule(row["match"].plain(), name, changes, *numbers))
+        return tuple(made)
 
     def _table(self, at: At) -> str:
         if at.value is None:
@@ -256,6 +281,15 @@ def _load(at: At) -> LoadLimits:
         queue_factor=at["queue_factor"].value,
         psi=PressureLimits(psi["refuse"].value, psi["queue_only"].value, psi["delay"].value),
     )
+
+
+def _by_class(at: At, default: float) -> ByClass:
+    """Return a time for each class: one for all, or those given, ``normal`` for the others."""
+    if type(at.value) is not dict:
+        return ByClass(at.value, at.value, at.value)
+    normal = default if at["normal"].value is None else at["normal"].value
+    times = [at[name].value for name in fields(ByClass)]
+    return ByClass(*[normal if time is None else time for time in times])
 
 
 def _own_hostname() -> str:

@@ -2,12 +2,56 @@
 
 from __future__ import annotations
 
-from mta.config.kinds import Key, ListOf, MapOf, Options
+from mta.config.kinds import Key, ListOf, MapOf, OneOf, Options
 from mta.config.share_keys import SHARES
 
-__all__ = ["CHANNEL", "REMOTE"]
+__all__ = ["CHANNEL", "HOST_RULE", "REMOTE", "RETRY_KEYS"]
 
 REMOTE = ("smtp", "lmtp")
+_STEPS = ListOf("some-time", least=1)
+_RETRY = (
+    Key("first", "some-time", "After the first attempt.", "5m"),
+    Key("factor", "factor", "Longer by this each time.", "2"),
+    Key("max", "some-time", "Never longer than this.", "4h"),
+    Key("jitter", "fraction", "Longer by up to this part, at random.", "0.1"),
+    Key("greylist", "time", "At most this, at first, where a reply looks like greylisting.", "5m"),
+    Key("min_age", "time", "Never sooner than this; sendmail's MinQueueAge.", "0"),
+    Key("max_age", "time", "As long as it has waited, up to this; sendmail's MaxQueueAge.", "0"),
+    Key("steps", _STEPS, "The waits, one by one, instead of first, factor and max."),
+)
+RETRY_KEYS = tuple([key.name for key in _RETRY])
+
+
+def _by_class(about: str, kind: str) -> MapOf:
+    """Return the keys of a time that differs by the class of a message."""
+    of = {"urgent": "urgent", "normal": "ordinary", "bulk": "bulk"}
+    keys = [Key(name, kind, f"{about} {word} mail.") for name, word in of.items()]
+    return MapOf(tuple(keys))
+
+
+# A host's own settings: what a rule leaves out is the channel's.
+HOST_RULE = MapOf(
+    (
+        Key(
+            "match",
+            ListOf("suffix-or-host", lone=True, least=1),
+            "Hosts: names, or .suffix for all below it.",
+            required=True,
+        ),
+        Key("channel", "name", "Only on this channel; on all if left out."),
+        Key(
+            "retry",
+            OneOf(
+                None,
+                _STEPS,
+                MapOf(tuple([Key(key.name, key.kind, key.about) for key in _RETRY])),
+            ),
+            "When to try again.",
+        ),
+        Key("dead_ttl", "time", "How long it is left be when dead."),
+        Key("per_host", "count", "The most jobs in flight to it."),
+    )
+)
 
 _KEYS = (
     Key("name", "name", "The channel's name.", required=True),
@@ -36,18 +80,24 @@ _KEYS = (
     ),
     Key(
         "retry",
-        MapOf(
-            (
-                Key("first", "some-time", "After the first attempt.", "5m"),
-                Key("factor", "factor", "Longer by this each time.", "2"),
-                Key("max", "some-time", "Never longer than this.", "4h"),
-            )
-        ),
+        OneOf(None, _STEPS, MapOf(_RETRY)),
         "When to try again.",
     ),
     Key("dead_ttl", "time", "How long a dead host is left be.", "2h"),
-    Key("warn_after", "time", "Warn of a delay; 0 is never.", "4h"),
-    Key("fail_after", "some-time", "Give up and return the mail.", "5d"),
+    Key("demote_to", "name", "The channel that serves hosts that fail for long."),
+    Key("demote_after", "some-time", "How long that is.", "12h"),
+    Key(
+        "warn_after",
+        OneOf("time", None, _by_class("When to warn of a delay of", "time")),
+        "Warn of a delay; 0 is never.",
+        "4h",
+    ),
+    Key(
+        "fail_after",
+        OneOf("some-time", None, _by_class("When to give up", "some-time")),
+        "Give up and return the mail.",
+        "5d",
+    ),
     Key("target_age", "time", "The age of its queue that intake slows for; 0 is off.", "0"),
     Key("options", Options(), "More options for the program."),
     Key(

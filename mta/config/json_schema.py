@@ -38,7 +38,8 @@ def _json_of(kind: Kind) -> dict[str, Any]:
         listed = {"type": "array", "items": _json_of(kind.item), "minItems": kind.least}
         return {"anyOf": [_json_of(kind.item), listed]} if kind.lone else listed
     if isinstance(kind, OneOf):
-        return {"anyOf": [_json_of(kind.scalar), _json_of(kind.listed)]}
+        kinds = (kind.scalar, kind.listed, kind.mapped)
+        return {"anyOf": [_json_of(each) for each in kinds if each is not None]}
     if isinstance(kind, Options):
         scalar = {"type": ["string", "number", "boolean"]}
         either = {"anyOf": [scalar, {"type": "array", "items": scalar}]}

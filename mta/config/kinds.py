@@ -32,10 +32,11 @@ class ListOf:
 
 @frozen
 class OneOf:
-    """A scalar, or a list: what ``users`` may be."""
+    """A scalar, a list or a mapping, as far as each is given: what ``users`` and ``retry`` are."""
 
-    scalar: str
-    listed: ListOf
+    scalar: str | None = None
+    listed: ListOf | None = None
+    mapped: MapOf | None = None
 
 
 @frozen
@@ -94,6 +95,8 @@ def keys(tree: MapOf, above: str = "") -> Iterator[tuple[str, Key]]:
     for key in tree.keys:
         dotted = above + key.name
         yield dotted, key
-        kind = key.kind.item if isinstance(key.kind, ListOf) else key.kind
+        kind: Kind | None = key.kind.item if isinstance(key.kind, ListOf) else key.kind
+        if isinstance(kind, OneOf):
+            kind = kind.mapped
         if isinstance(kind, MapOf):
             yield from keys(kind, dotted + ".")

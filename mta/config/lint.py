@@ -262,9 +262,41 @@ def _spool_place(config: Config, facts: Facts) -> Iterator[Finding]:
 
 def _late_warnings(config: Config, facts: Facts) -> Iterator[Finding]:
     for channel in config.channels:
-        if channel.warn_after >= channel.fail_after:
+        warn, fail = channel.warn_after, channel.fail_after
+        if any(warn.of(kind) >= fail.of(kind) for kind in ("urgent", "normal", "bulk")):
             text = f"channel {channel.name!r}: warn_after is not below fail_after: no warning"
             yield Finding(None, "warning", f"{text} would ever be sent")
+
+
+def _demotions(config: Config, facts: Facts) -> Iterator[Finding]:
+    """A slow lane that is not there, or would not get what is sent there."""
+    by_name = {channel.name: channel for channel in config.channels}
+    for channel in config.channels:
+        if not channel.demote_to:
+            continue
+        text = f"channel {channel.name!r}: demote_to"
+        other = by_name.get(channel.demote_to)
+        fault = ""
+        if other is None:
+            fault = f"names {channel.demote_to!r}, which does not exist"
+        elif other is channel:
+            fault = "names itself"
+        elif other.queue != channel.queue:
+            fault = f"names {other.name!r}, which has another queue: give it queue: {channel.queue}"
+        elif other.domains or other.table:
+            fault = f"names {other.name!r}, which has domains of its own: it would leave them be"
+        elif other.demote_to:
+            fault = f"names {other.name!r}, which demotes hosts itself"
+        if fault:
+            yield Finding(None, "error", f"{text} {fault}")
+        elif config.daemons and not any(
+            d.forever and not d.named and (not d.channels or channel.demote_to in d.channels)
+            for d in _delivers(config)
+        ):
+            why = "hosts that fail for long would wait for ever"
+            yield Finding(
+                None, "error", f"{text} {channel.demote_to!r}: no deliver serves it: {why}"
+            )
 
 
 def _local_domains(config: Config, facts: Facts) -> Iterator[Finding]:
@@ -319,6 +351,7 @@ RULES = (
     _unreachable,
     _spool_place,
     _late_warnings,
+    _demotions,
     _local_domains,
     _aliases,
     *lint_listen.RULES,

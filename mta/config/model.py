@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Auth",
+    "ByClass",
     "Channel",
     "Config",
     "Daemon",
+    "HostRule",
     "Limits",
     "Listener",
     "LoadLimits",
@@ -157,11 +159,49 @@ class LoadLimits:
 
 @frozen
 class Retry:
-    """When to try again: after ``first`` seconds, times ``factor`` each time, at most ``max``."""
+    """When to try again: after ``first`` seconds, times ``factor`` each time, at most ``max``.
+
+    Or by ``steps``, if there are any, or up to ``max_age`` if that is not 0;
+    mta.yaml(5) says how they go together.
+    """
 
     first: float
     factor: float
     max: float
+    jitter: float = 0.1
+    greylist: float = 300.0
+    min_age: float = 0.0
+    max_age: float = 0.0
+    steps: tuple[float, ...] = ()
+
+
+@frozen
+class ByClass:
+    """A time for each class of mail."""
+
+    urgent: float
+    normal: float
+    bulk: float
+
+    def of(self, word: str) -> float:
+        """Return the time for a class, by its name or the name's first letter."""
+        letter = word[:1]
+        return self.urgent if letter == "u" else self.bulk if letter == "b" else self.normal
+
+
+@frozen
+class HostRule:
+    """What is different for some hosts; ``channel`` "" is all, None leaves the channel's.
+
+    ``match`` holds names and ".suffix"; ``changes`` are fields of Retry with
+    their values.
+    """
+
+    match: tuple[str, ...]
+    channel: str = ""
+    changes: tuple[tuple[str, Any], ...] = ()
+    dead_ttl: float | None = None
+    per_host: int | None = None
 
 
 @frozen
@@ -173,8 +213,8 @@ class Channel:
     ``relay`` holds "host", "host:port", "[address]:port" or "unix:/path", each
     perhaps with " weight=N".  ``rate`` is how many in how many seconds; ``interval``
     0.0 is deliver's own, ``jobs`` 0 is all, ``runners`` None is no bound.
-    ``tls`` is off, may, require, verify or dane-only;
-    ``mta_sts`` auto, yes or no.  Fields that the program has no use for hold
+    ``tls`` is off, may, require, verify or dane-only; ``mta_sts`` auto, yes or no.
+    ``demote_to`` is a channel or "".  Fields that the program has no use for hold
     their defaults.
     """
 
@@ -195,8 +235,10 @@ class Channel:
     max_recipients: int
     retry: Retry
     dead_ttl: float
-    warn_after: float
-    fail_after: float
+    demote_to: str
+    demote_after: float
+    warn_after: ByClass
+    fail_after: ByClass
     target_age: float
     command: tuple[str, ...]
     timeout: float
@@ -247,6 +289,7 @@ class Config:
     limits: Limits
     load: LoadLimits
     channels: tuple[Channel, ...]
+    hosts: tuple[HostRule, ...]
     daemons: tuple[Daemon, ...]
     tables: tuple[tuple[str, tuple[Row, ...]], ...]
     aliases: tuple[Alias, ...]
@@ -291,8 +334,11 @@ _PARTS: dict[str, Any] = {
     "load": LoadLimits,
     "psi": PressureLimits,
     "retry": Retry,
+    "warn_after": ByClass,
+    "fail_after": ByClass,
 }
 _ROWS: dict[str, Any] = {"listen": Listener, "channels": Channel, "daemons": Daemon}
+_ROWS["hosts"] = HostRule
 
 
 def rebuild(flat: tuple[Any, ...]) -> Config:

@@ -9,7 +9,7 @@ Source   mta.yaml(5).
 
 from __future__ import annotations
 
-from mta.config.channel_keys import CHANNEL
+from mta.config.channel_keys import CHANNEL, HOST_RULE
 from mta.config.kinds import Key, ListOf, MapOf, OneOf
 
 __all__ = ["SCHEMA"]
@@ -175,6 +175,7 @@ SCHEMA = MapOf(
             "The channel table: in order, the first that knows the host wins.",
             required=True,
         ),
+        Key("hosts", ListOf(HOST_RULE), "What is different for some hosts.", ()),
         Key("daemons", ListOf("text"), "The commands that `mta up` starts.", ()),
     )
 )

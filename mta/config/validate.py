@@ -76,7 +76,9 @@ class _Walk:
         if isinstance(kind, ListOf):
             return self._list(node, kind, what)
         if isinstance(kind, OneOf):
-            return self.read(node, kind.listed if node.kind == "list" else kind.scalar, what)
+            by_shape = {"text": kind.scalar, "list": kind.listed, "map": kind.mapped}
+            others = [k for k in (kind.scalar, kind.listed, kind.mapped) if k is not None]
+            return self.read(node, by_shape.get(node.kind) or others[0], what)
         if isinstance(kind, Options):
             return self._options(node, what)
         return self._map(node, kind, what)
@@ -158,8 +160,9 @@ class _Walk:
             of = f"program {program}" if key.programs else what
             return self._complain(node, f"{of} needs the key {key.name!r}")
         default = key.default_for(program)
-        if isinstance(key.kind, MapOf):
-            return self._map(Node("map", (), node.line, node.column), key.kind, key.name)
+        inner = key.kind.mapped if isinstance(key.kind, OneOf) else key.kind
+        if isinstance(inner, MapOf) and default is None:
+            return self._map(Node("map", (), node.line, node.column), inner, key.name)
         if default is None:
             return At(None, node.line, node.column)
         if isinstance(default, str):

@@ -135,6 +135,7 @@ WORDS: Mapping[str, Word] = {
     "niceness": _counted(0, 19),
     "rate": Word(rate, {"type": "string", "pattern": f"^{RATE.pattern}$"}),
     "order": Word(_choice("order", ORDERS), {"enum": list(ORDERS)}),
+    "fraction": _measured(0, 1),
     "name": Word(name, _NAME_JSON),
     "host": Word(host, _TEXT),
     "pattern": Word(pattern, _TEXT),

@@ -107,7 +107,7 @@ class Lane:
         self._program: Program | None = None
         self._flights: dict[int, Flight] = {}
         self._settling = 0
-        self._shelf = Shelf(spool, desk, self.hosts, clock, channel.fail_after)
+        self._shelf = Shelf(spool, desk, self.hosts, clock, channel.fail_after.normal)
         self._sweep: Iterator[list[JobName]] | None = None
         self._troubles = 0
         self._paused_until = 0.0

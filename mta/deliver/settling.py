@@ -15,6 +15,7 @@ Invariants, each a property in tests/deliver/test_settling.py
 
 from __future__ import annotations
 
+from mta.policy.greylist import greylisted
 from mta.policy.retry import expired, expiry, next_try
 from mta.spool.entry import Settlement
 from mta.types import CHANNEL, DEFERRED, DELIVERED, FAILED, Outcome, Recipient, Reply
@@ -50,11 +51,13 @@ def fates(
     now: float,
     not_before: float = 0.0,
     jitter: float = 0.0,
+    retry: Retry | None = None,
 ) -> list[Fate]:
     """Return what becomes of the recipients ``tried``.
 
     ``told`` holds outcome and relay by the recipient's index; ``not_before`` is
-    when a dead host may be tried again, 0.0 if it lives.
+    when a dead host may be tried again, 0.0 if it lives; ``retry`` the host's own
+    rules, None for the channel's.
     """
     made = []
     for recipient, state in tried:
@@ -64,11 +67,12 @@ def fates(
             fate = FAILED
         elif not outcome.reply.positive:
             fate = DEFERRED
-            if expired(arrived, now, channel.fail_after):
+            if expired(arrived, now, channel.fail_after.normal):
                 fate, outcome = FAILED, expiry(outcome)
             else:
-                attempts, expires = state.attempts + 1, arrived + channel.fail_after
-                when = max(_next(attempts, channel.retry, now, jitter), not_before)
+                attempts, expires = state.attempts + 1, arrived + channel.fail_after.normal
+                rules = channel.retry if retry is None else retry
+                when = max(_next(attempts, rules, arrived, now, outcome, jitter), not_before)
                 # The last attempt is made when the job expires, not hours later.
                 retry_at = max(min(when, expires), now + LEAST_WAIT)
         settlement = Settlement(recipient.index, fate, now, retry_at, outcome)
@@ -76,9 +80,22 @@ def fates(
     return made
 
 
-def _next(attempts: int, retry: Retry, now: float, jitter: float) -> float:
+def _next(
+    attempts: int, retry: Retry, arrived: float, now: float, outcome: Outcome, jitter: float
+) -> float:
     return next_try(
-        attempts, now, first=retry.first, factor=retry.factor, limit=retry.max, jitter=jitter
+        attempts,
+        now,
+        first=retry.first,
+        factor=retry.factor,
+        limit=retry.max,
+        spread=retry.jitter,
+        steps=retry.steps,
+        age=now - arrived,
+        min_age=retry.min_age,
+        max_age=retry.max_age,
+        greylist=retry.greylist if greylisted(outcome.reply) else 0.0,
+        jitter=jitter,
     )
 
 

@@ -6,7 +6,9 @@ import pytest
 from mta.config.build import build
 from mta.config.model import (
     Auth,
+    ByClass,
     Daemon,
+    HostRule,
     Limits,
     Listener,
     LoadLimits,
@@ -58,8 +60,8 @@ def test_the_sample_says_what_its_comments_say(sample):
     assert (smtp.port, smtp.concurrency, smtp.per_host, smtp.max_recipients) == (2626, 50, 20, 100)
     assert (smtp.retry, smtp.warn_after, smtp.fail_after) == (
         Retry(300.0, 2.0, 14400.0),
-        14400.0,
-        432000.0,
+        ByClass(14400.0, 14400.0, 14400.0),
+        ByClass(432000.0, 432000.0, 432000.0),
     )
     text = (sample / "mta.yaml").read_text().split("\n")
     assert len(config.daemons) == 6
@@ -101,8 +103,8 @@ def test_a_short_file_has_sensible_defaults(tmp_path):
     assert (x.queue, x.port, x.concurrency, x.per_host, x.max_recipients) == ("x", 25, 50, 20, 100)
     assert (x.dead_ttl, x.warn_after, x.fail_after, x.retry) == (
         7200.0,
-        14400.0,
-        432000.0,
+        ByClass(14400.0, 14400.0, 14400.0),
+        ByClass(432000.0, 432000.0, 432000.0),
         Retry(300.0, 2.0, 14400.0),
     )
     assert (local.concurrency, local.per_host, local.max_recipients) == (4, 4, 1000)
@@ -202,6 +204,43 @@ def test_an_address_is_listened_on_once(tmp_path):
 def test_the_first_retry_may_be_the_longest(tmp_path):
     row = "{name: l, program: local, retry: {first: 5m, max: 5m}}"
     assert made(tmp_path, f"channels: [{row}]\n").channels[0].retry == Retry(300.0, 2.0, 300.0)
+
+
+@pytest.mark.parametrize(
+    ("typed", "retry"),
+    [
+        ("[5m, 10m, 1h]", Retry(300.0, 2.0, 14400.0, steps=(300.0, 600.0, 3600.0))),
+        ("{steps: [1m], jitter: 0}", Retry(300.0, 2.0, 14400.0, 0.0, steps=(60.0,))),
+        (
+            "{min_age: 27m, max_age: 4h, greylist: 0}",
+            Retry(300.0, 2.0, 14400.0, 0.1, 0.0, 1620.0, 14400.0),
+        ),
+    ],
+)
+def test_retry_is_a_list_or_a_mapping(tmp_path, typed, retry):
+    row = f"{{name: l, program: local, retry: {typed}}}"
+    assert made(tmp_path, f"channels: [{row}]\n").channels[0].retry == retry
+
+
+def test_times_by_class(tmp_path):
+    row = "{name: l, program: local, fail_after: {normal: 1d, bulk: 2d}, warn_after: {urgent: 1h}}"
+    local = made(tmp_path, f"channels: [{row}]\n").channels[0]
+    assert local.fail_after == ByClass(86400.0, 86400.0, 172800.0)
+    assert local.warn_after == ByClass(3600.0, 14400.0, 14400.0)
+    assert [local.fail_after.of(word) for word in ("u", "normal", "bulk", "")] == [
+        *(86400.0, 86400.0, 172800.0, 86400.0)
+    ]
+
+
+def test_hosts_have_rules_of_their_own(tmp_path):
+    rows = "[{match: .slow.test, retry: [1h], dead_ttl: 15m}, {match: [a.test, b.test], channel: l,"
+    text = f"channels: [{{name: l, program: local}}]\nhosts: {rows} retry: {{max: 1d}}}}]\n"
+    assert made(tmp_path, text).hosts == (
+        HostRule((".slow.test",), "", (("steps", (3600.0,)),), 900.0, None),
+        HostRule(("a.test", "b.test"), "l", (("max", 86400.0),), None, None),
+    )
+    with pytest.raises(ConfigError, match=r":2:\d+: there is no channel 'x'"):
+        made(tmp_path, text.replace("channel: l", "channel: x"))
 
 
 def test_what_a_listener_and_its_clients_need(tmp_path):

@@ -221,6 +221,38 @@ def test_a_warning_that_would_come_too_late(told):
     )
 
 
+def test_a_warning_of_one_class_that_would_come_too_late(told):
+    row = "- {name: local, program: local, domains: $local, fail_after: {normal: 5d, urgent: 4h}}\n"
+    assert "warn_after is not below fail_after" in told(row)[0][2]
+
+
+@pytest.mark.parametrize(
+    ("slow", "fault"),
+    [
+        ("", "names 'slow', which does not exist"),
+        ("- {name: slow, program: smtp}\n", "has another queue: give it queue: fast"),
+        ("- {name: slow, program: smtp, queue: fast, domains: x.test}\n", "domains of its own"),
+        ("- {name: slow, program: smtp, queue: fast, demote_to: fast}\n", "demotes hosts itself"),
+    ],
+)
+def test_a_slow_lane_that_would_not_do(told, slow, fault):
+    fast = "- {name: fast, program: smtp, domains: '*', demote_to: slow}\n"
+    found = told(f"- {{name: local, program: local, domains: $local}}\n{fast}{slow}")
+    assert any(severity == "error" and fault in text for _, severity, text in found)
+
+
+def test_a_slow_lane_needs_a_deliver(told):
+    rows = (
+        "- {name: local, program: local, domains: $local}\n"
+        "- {name: fast, program: smtp, domains: '*', demote_to: slow}\n"
+        "- {name: slow, program: smtp, queue: fast}\n"
+    )
+    found = told(rows, deliver=["deliver -b -c local,fast"])
+    assert [(f[1], "no deliver serves it" in f[2]) for f in found] == [("error", True)]
+    assert told(rows, deliver=["deliver -b -c local,fast", "deliver -b -c slow"]) == []
+    assert told(rows, deliver=["deliver -b"]) == []
+
+
 @pytest.mark.parametrize(
     ("channels", "severity"),
     [

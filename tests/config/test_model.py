@@ -4,9 +4,11 @@ from hypothesis import strategies as st
 
 from mta.config.model import (
     Auth,
+    ByClass,
     Channel,
     Config,
     Daemon,
+    HostRule,
     Limits,
     Listener,
     LoadLimits,
@@ -32,11 +34,13 @@ def rows(*parts):
     return st.lists(st.tuples(*parts), max_size=3).map(tuple)
 
 
+BY_CLASS = st.builds(ByClass, NUMBER, NUMBER, NUMBER)
+STEPS = st.lists(NUMBER, max_size=3).map(tuple)
 CHANNEL = st.builds(
     Channel, TEXT, TEXT, TEXT, TEXTS, TEXT, TEXTS, COUNT, COUNT, COUNT, TEXT, TEXT, TEXT, TEXTS,
     TEXT, COUNT,
-    st.builds(Retry, NUMBER, NUMBER, NUMBER),
-    NUMBER, NUMBER, NUMBER, NUMBER, TEXTS, NUMBER, TEXT, TEXT, rows(TEXT, TEXT),
+    st.builds(Retry, *[NUMBER] * 7, STEPS),
+    NUMBER, TEXT, NUMBER, BY_CLASS, BY_CLASS, NUMBER, TEXTS, NUMBER, TEXT, TEXT, rows(TEXT, TEXT),
     TEXT, st.booleans(), NUMBER, NUMBER, st.none() | st.tuples(COUNT, NUMBER), NUMBER, COUNT,
     st.none() | COUNT, COUNT,
 )  # fmt: skip
@@ -52,6 +56,13 @@ CONFIGS = st.builds(
     st.builds(Limits, *[COUNT] * 6, NUMBER, NUMBER, *[COUNT] * 8),
     st.builds(LoadLimits, *[NUMBER] * 3, COUNT, st.builds(PressureLimits, *[NUMBER] * 3)),
     st.lists(CHANNEL, max_size=2).map(tuple),
+    st.lists(
+        st.builds(
+            HostRule, TEXTS, TEXT, rows(TEXT, NUMBER | STEPS), st.none() | NUMBER,
+            st.none() | COUNT,
+        ),
+        max_size=2,
+    ).map(tuple),
     st.lists(st.builds(Daemon, TEXT, COUNT), max_size=2).map(tuple),
     rows(TEXT, rows(COUNT, TEXT, TEXT)),
     rows(TEXT, TEXTS, COUNT),
@@ -85,7 +96,7 @@ def channel(name: str, queue: str) -> Channel:
     return Channel(
         name, "smtp", queue, (), "", (), 25, 1, 1, "may", "", "", (), "auto", 1,
         Retry(1.0, 2.0, 3.0),
-        0.0, 0.0, 1.0, 0.0, (), 1.0, "", "", (),
+        0.0, "", 1.0, ByClass(0.0, 0.0, 0.0), ByClass(1.0, 1.0, 1.0), 0.0, (), 1.0, "", "", (),
     )  # fmt: skip
 
 
@@ -96,7 +107,7 @@ def test_channels_and_queues_are_found_by_name():
     rest = *listener, (), (), (), "auto", limits, LOAD
     made = (channel("a", "q"), channel("b", "q"), channel("c", "c"))
     tables = (("/t", ((1, "x.test", ""),)),)
-    config = Config("/f", "h", "/s", "/r", *nothing, *rest, made, (), tables, ())
+    config = Config("/f", "h", "/s", "/r", *nothing, *rest, made, (), (), tables, ())
     assert config.channel("b") is made[1]
     assert config.queues() == ("q", "c")
     assert config.table("/t") == ((1, "x.test", ""),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 
-from mta.config.model import Channel, Retry
+from mta.config.model import ByClass, Channel, Retry
 from mta.errors import SpoolError
 from mta.spool import layout
 from mta.spool.entry import Entry, Envelope, RecipientState
@@ -22,11 +22,16 @@ def channel(**changes):
         "name": "smtp", "program": "smtp", "queue": "smtp", "domains": ("*",), "table": "",
         "relay": (), "port": 25, "concurrency": 6, "per_host": 3, "max_recipients": 100,
         "retry": Retry(300.0, 2.0, 14400.0), "dead_ttl": 900.0, "warn_after": 0.0,
-        "fail_after": 432000.0, "command": (), "timeout": 0.0, "members": "", "owner": "",
+        "fail_after": 432000.0, "demote_to": "",
+        "demote_after": 43200.0, "command": (), "timeout": 0.0, "members": "", "owner": "",
         "options": (), "target_age": 0.0,
         "tls": "may", "ca": "", "credentials": "", "source": (), "mta_sts": "auto",
     }  # fmt: skip
-    return Channel(**{**fields, **changes})
+    fields |= changes
+    for name in ("warn_after", "fail_after"):
+        if isinstance(fields[name], float):
+            fields[name] = ByClass(fields[name], fields[name], fields[name])
+    return Channel(**fields)
 
 
 class Clock:
