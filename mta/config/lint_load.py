@@ -55,7 +55,7 @@ def _target_age(config: Config, facts: Facts) -> Iterator[Finding]:
         if age < SHORT:
             text = f"channel {name!r}: target_age is below {SHORT:g} s: intake slows for every"
             yield Finding(None, "warning", f"{text} burst")
-        if age >= channel.fail_after:
+        if age >= channel.fail_after.normal:
             text = f"channel {name!r}: target_age is not below fail_after: mail is given up first"
             yield Finding(None, "warning", text)
         if not config.listen:
