@@ -14,10 +14,12 @@ from mta.config.channel_keys import REMOTE, RETRY_KEYS
 from mta.config.model import (
     Alias,
     Auth,
+    Author,
     ByClass,
     Channel,
     Config,
     Daemon,
+    Dsn,
     HostRule,
     Limits,
     Listener,
@@ -131,6 +133,8 @@ class _Builder:
             trust_ad=root["dns"]["trust_ad"].value,
             limits=Limits(*[at.value for at in root["limits"].value.values()]),
             load=_load(root["load"]),
+            dsn=self._dsn(root["dsn"]),
+            authors=self._authors(root["senders"]),
             channels=channels,
             hosts=self._hosts(root["hosts"], channels),
             daemons=tuple([Daemon(d.value, d.line) for d in root["daemons"].value]),
@@ -204,6 +208,16 @@ class _Builder:
             self._complain(at["dovecot"], "'passwords' and 'dovecot' cannot both be given")
         passwords, dovecot = [path if on else "" for path, on in zip(paths, given, strict=True)]
         return Auth(passwords, dovecot, tuple(dict.fromkeys(at["mechanisms"].plain())))
+
+    def _dsn(self, at: At) -> Dsn:
+        words: tuple[tuple[str, str], ...] = ()
+        if at["template"].value is not None:
+            words = self._file(at["template"], "template", files.read_template, words)
+        return Dsn(words, at["gather"].value)
+
+    def _authors(self, at: At) -> tuple[Author, ...]:
+        self._once(tuple([pattern for row in at.value for pattern in row["match"].value]), "sender")
+        return tuple([Author(row["match"].plain(), row["bounce"].value) for row in at.value])
 
     def _channels(self, at: At) -> tuple[Channel, ...]:
         self._once(tuple([row["name"] for row in at.value]), "channel")

@@ -1,4 +1,4 @@
-"""The files that mta.yaml names: tables of hosts, the alias file, lists of users.
+"""The files that mta.yaml names: tables of hosts, the alias file, lists of users, DSNs' words.
 
 Source   Aliases: the classic format, aliases(5) of sendmail and Postfix.
 
@@ -16,8 +16,9 @@ from mta.config.model import Alias, Row
 from mta.config.places import hop, suffix_or_host
 from mta.config.scalars import name
 from mta.config.text import BadFile, Problem, position
+from mta.dsn import wording
 
-__all__ = ["read_aliases", "read_table", "read_users"]
+__all__ = ["read_aliases", "read_table", "read_template", "read_users"]
 
 _WORD = re.compile(r"[^ \t]+")
 
@@ -96,6 +97,14 @@ def read_users(text: str) -> tuple[str, ...]:
         finder.complain(1, 1, "there is no user here")
     finder.finish()
     return tuple(users)
+
+
+def read_template(text: str) -> tuple[tuple[str, str], ...]:
+    """Read the sections of a site's words for DSNs; wording.py says what they are."""
+    try:
+        return tuple(wording.parse(text).items())
+    except wording.TemplateError as error:
+        raise BadFile([Problem(error.line, error.column, str(error))]) from None
 
 
 def read_aliases(text: str) -> tuple[Alias, ...]:

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Auth",
+    "Author",
     "ByClass",
     "Channel",
     "Config",
     "Daemon",
+    "Dsn",
     "HostRule",
     "Limits",
     "Listener",
@@ -155,6 +157,28 @@ class LoadLimits:
     delay: float
     queue_factor: int
     psi: PressureLimits
+
+
+@frozen
+class Dsn:
+    """How DSNs are made: ``words`` are the sections of a site's own text (dsn/wording.py).
+
+    ``gather`` is how long the reports of a message's jobs wait for each other.
+    """
+
+    words: tuple[tuple[str, str], ...]
+    gather: float
+
+
+@frozen
+class Author:
+    """What is special about mail of some reverse-paths; see policy/authors.py for ``match``.
+
+    ``failures`` is "return", "discard" or "postmaster".
+    """
+
+    match: tuple[str, ...]
+    failures: str
 
 
 @frozen
@@ -288,6 +312,8 @@ class Config:
     trust_ad: str
     limits: Limits
     load: LoadLimits
+    dsn: Dsn
+    authors: tuple[Author, ...]
     channels: tuple[Channel, ...]
     hosts: tuple[HostRule, ...]
     daemons: tuple[Daemon, ...]
@@ -333,11 +359,17 @@ _PARTS: dict[str, Any] = {
     "limits": Limits,
     "load": LoadLimits,
     "psi": PressureLimits,
+    "dsn": Dsn,
     "retry": Retry,
     "warn_after": ByClass,
     "fail_after": ByClass,
 }
-_ROWS: dict[str, Any] = {"listen": Listener, "channels": Channel, "daemons": Daemon}
+_ROWS: dict[str, Any] = {
+    "listen": Listener,
+    "authors": Author,
+    "channels": Channel,
+    "daemons": Daemon,
+}
 _ROWS["hosts"] = HostRule
 
 

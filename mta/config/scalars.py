@@ -23,6 +23,7 @@ __all__ = [
     "RATE",
     "SIZE",
     "TIME",
+    "authors",
     "directory",
     "integer",
     "mailbox",
@@ -207,6 +208,16 @@ def rate(text: str) -> tuple[int, float]:
     if found is None:
         raise ValueError("is no rate: write how many in how long, as 100/1m")
     return int(found[1]), float(found[2]) * TIMES[found[3]]
+
+
+def authors(text: str) -> str:
+    """Some reverse-paths: "<>", "@domain", "@.suffix", or an address with "*" for any text."""
+    lower = printable(text).lower()
+    local, at, domain = lower.rpartition("@")
+    fine = at and domain.strip(".") and not any(c in " ,<>" for c in lower)
+    if lower != "<>" and not (fine and (local or "*" not in domain)):
+        raise ValueError("is none of news@example.org, news-*@example.org, @example.org, <>")
+    return lower
 
 
 def yes_or_no(text: str) -> bool:

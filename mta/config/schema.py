@@ -82,6 +82,26 @@ _LOAD = MapOf(
     )
 )
 
+_DSN = MapOf(
+    (
+        Key("template", "path", "A file with a site's own words: see etc/dsn.txt."),
+        Key("gather", "time", "How long reports of one message wait for each other.", "5s"),
+    )
+)
+_AUTHORS = ListOf(
+    MapOf(
+        (
+            Key(
+                "match",
+                ListOf("sender", lone=True, least=1),
+                "Reverse-paths: addresses, @domain, @.suffix, <>; * is any text.",
+                required=True,
+            ),
+            Key("bounce", "bounce", "What becomes of failure reports.", "return"),
+        )
+    )
+)
+
 SCHEMA = MapOf(
     (
         Key("hostname", "host", "This machine's name in the mail world."),
@@ -169,6 +189,8 @@ SCHEMA = MapOf(
             "One-minute load averages at which to do less.",
         ),
         Key("queue_children", "any-count", "Jobs in flight of all delivers; 0 is no bound.", "0"),
+        Key("dsn", _DSN, "Delivery status notifications."),
+        Key("senders", _AUTHORS, "Reverse-paths whose mail is treated in a special way.", ()),
         Key(
             "channels",
             ListOf(CHANNEL, least=1),

@@ -26,6 +26,7 @@ from mta.config.scalars import (
     RATE,
     SIZE,
     TIME,
+    authors,
     directory,
     integer,
     mailbox,
@@ -42,6 +43,7 @@ from mta.config.scalars import (
     time,
     yes_or_no,
 )
+from mta.policy.authors import FAILURES
 from mta.values import frozen
 
 __all__ = ["WORDS", "Word"]
@@ -153,6 +155,8 @@ WORDS: Mapping[str, Word] = {
     "directory": Word(directory, _TEXT),
     "mailbox": Word(mailbox, {"type": "string", "pattern": r"^(maildir|mbox):.*\{user\}"}),
     "members": Word(members, {"type": "string", "pattern": r"\{list\}"}),
+    "sender": Word(authors, {"type": "string", "pattern": "@|^<>$"}),
+    "bounce": Word(_choice("way to treat failure reports", FAILURES), {"enum": list(FAILURES)}),
     "owner": Word(owner, {"type": "string", "pattern": r"\{list\}"}),
     "program": Word(program, _PROGRAM_JSON),
     "service": Word(_choice("service", SERVICES), {"enum": list(SERVICES)}),

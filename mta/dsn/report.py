@@ -2,11 +2,12 @@
 
 Three parts, as RFC 3464 wants them: a text for people, message/delivery-status
 for programs, and the message it is about, or its header.  Octets out, CRLF, as
-the spool keeps them; the caller sends it with the null reverse-path.
+the spool keeps them; the caller sends it with the null reverse-path.  The words
+for people are a site's, or those of the house: see wording.py.
 
-Source   RFC 3464; RFC 3461 s6 (what was asked for); RFC 3462 s1
-         (multipart/report); RFC 6533 where an address or a header is not
-         ASCII; RFC 3834 s5 (Auto-Submitted: auto-replied).
+Source   RFC 3464; RFC 3461 s6 (what was asked for); RFC 6522 (multipart/report);
+         RFC 6533 where an address or a header is not ASCII; RFC 2047 for a
+         subject that is not; RFC 3834 s5 (Auto-Submitted: auto-replied).
 
 Invariants, each a property in tests/dsn/test_report.py
     F1   The stdlib's email parser finds the three parts, one group of fields a
@@ -15,18 +16,28 @@ Invariants, each a property in tests/dsn/test_report.py
          character, and none of the report's own is over 998 octets.
     F3   It is labelled 8bit iff it holds an octet over 127.
     F4   A message that is returned whole is there octet for octet.
+    F5   Every group's address and every sentence that its class has stand in the part
+         for people; of a delayed one also until when it will be tried.
 """
 
 from __future__ import annotations
 
+from binascii import b2a_base64
 from datetime import UTC, datetime
 
+from mta.dsn.classes import classify
 from mta.dsn.status import suited
+from mta.dsn.wording import ACTIONS, HOUSE, fill
 from mta.types import Mailbox, Outcome, Reply
-from mta.values import frozen
+from mta.values import TYPE_CHECKING, frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = [
+    "DELAYED",
     "DELIVERED",
+    "EXPANDED",
     "FAILED",
     "HEADER_LIMIT",
     "RELAYED",
@@ -39,12 +50,15 @@ __all__ = [
 
 # The actions of RFC 3464 s2.3.3 that we take.
 FAILED = "failed"
+DELAYED = "delayed"
 DELIVERED = "delivered"
 RELAYED = "relayed"  # to a system that reports nothing more
+EXPANDED = "expanded"  # arrived at an address that stands for several
 
 HEADER_LIMIT = 65536  # octets of the original's header that a report carries
 _FOLD = 76  # characters of a line, where words allow it
 _WORD = 900  # octets of a word that is left whole
+_ENCODED = 42  # octets in an encoded word: as base64 under the 75 signs of RFC 2047 s2
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _PREAMBLE = b"This is a delivery status notification in MIME format (RFC 3464).\r\n"
@@ -54,7 +68,8 @@ _PREAMBLE = b"This is a delivery status notification in MIME format (RFC 3464).\
 class Group:
     """One recipient: ``relay`` is who said so ("" = this machine), ``at`` when.
 
-    ``orcpt`` is the ORCPT that came with it, decoded, or "".
+    ``orcpt`` is the ORCPT that came with it, decoded, or ""; ``until`` is how long
+    what is delayed will be tried, 0.0 if that is not known.
     """
 
     mailbox: Mailbox
@@ -64,6 +79,7 @@ class Group:
     at: float
     action: str = FAILED
     orcpt: str = ""
+    until: float = 0.0
 
 
 @frozen
@@ -71,7 +87,8 @@ class Notice:
     """A DSN's circumstances; ``boundary`` is a fresh random word.
 
     ``quoted`` is the header of the message it is about, or all of it if
-    ``whole``, and ends with CRLF; ``envid`` its ENVID, decoded, or "".
+    ``whole``, and ends with CRLF; ``envid`` its ENVID, decoded, or "".  ``why``
+    is "", or what kept it from its author: then the postmaster is told.
     """
 
     hostname: str
@@ -83,6 +100,7 @@ class Notice:
     quoted: bytes
     envid: str = ""
     whole: bool = False
+    why: str = ""
 
 
 def date(at: float) -> str:
@@ -139,41 +157,80 @@ def _said(group: Group) -> str:
     return f"{Reply.clean(group.relay, 255)} said: {reply}"
 
 
-# What a person is told, by action; the DSN's subject is that of the first there is.
-_HUMAN = {
-    FAILED: (
-        "Your message could not be delivered",
-        (
-            "Your message could not be delivered to the recipients named below. "
-            "It will not be tried again."
-        ),
-    ),
-    DELIVERED: (
-        "Your message was delivered",
-        "As you asked to be told: your message was delivered to the recipients named below.",
-    ),
-    RELAYED: (
-        "Your message was passed on",
-        (
-            "As you asked to be told: your message was passed on for the recipients named below, "
-            "to a system that does not report what becomes of it."
-        ),
-    ),
-}
+def _places(notice: Notice) -> dict[str, str]:
+    """Return what stands in the places that every section has, and some have."""
+    return {
+        "hostname": notice.hostname,
+        "id": notice.message_id,
+        "arrived": date(notice.arrived),
+        "now": date(notice.now),
+        "to": str(notice.to),
+        "postmaster": f"postmaster@{notice.hostname}",
+        "quoted": "message" if notice.whole else "header of your message",
+        "why": notice.why,
+    }
 
 
-def _human(notice: Notice, groups: tuple[Group, ...]) -> bytes:
-    what = "message" if notice.whole else "header of your message"
-    out = [_line(f"This is the mail system at {notice.hostname}.")]
-    for action, (_, text) in _HUMAN.items():
+def _section(words: Mapping[str, str], name: str, values: Mapping[str, str]) -> list[str]:
+    return fill(words.get(name, HOUSE[name]), values)
+
+
+def _recipient(words: Mapping[str, str], group: Group, places: Mapping[str, str]) -> list[str]:
+    """Return the lines about one recipient."""
+    reply, name = group.outcome.reply, classify(group.outcome.reply)
+    values = {
+        **places,
+        "recipient": str(group.mailbox),
+        "via": f" (by way of <{group.original}>)" if group.original is not None else "",
+        "said": _said(group),
+        "status": suited(reply),
+        "class": name,
+        "sentence": "",
+        "until": "",
+    }
+    if name:
+        values["sentence"] = " ".join(_section(words, f"class {name}", values))
+    if group.action == DELAYED and group.until:
+        values["until"] = date(group.until)
+        values["until"] = " ".join(_section(words, "until", values))
+    return _section(words, "recipient", values)
+
+
+def _human(notice: Notice, groups: tuple[Group, ...], words: Mapping[str, str]) -> bytes:
+    places = _places(notice)
+    lines = _section(words, "opening", places)
+    if notice.why:
+        lines += ["", *_section(words, "postmaster", places)]
+    for action in ACTIONS:
         those = [group for group in groups if group.action == action]
-        if not those:
-            continue
-        out += [b"\r\n", _line(text, hang="")]
+        if those:
+            lines += ["", *_section(words, action, places)]
         for group in those:
-            alias = f" (by way of <{group.original}>)" if group.original is not None else ""
-            out += [b"\r\n", _line(f"<{group.mailbox}>{alias}:"), _line(_said(group), "    ")]
-    return b"".join([*out, b"\r\n", _line(f"The {what} follows this report.")])
+            lines += ["", *_recipient(words, group, places)]
+    lines += ["", *_section(words, "closing", places)]
+    return b"".join(map(_text, lines))
+
+
+def _text(line: str) -> bytes:
+    """Return one line of the text for people, folded where it is long."""
+    bare = line.lstrip(" ")
+    return _line(bare, " " * min(len(line) - len(bare), _FOLD // 2), hang="")
+
+
+def _subject(notice: Notice, groups: tuple[Group, ...], words: Mapping[str, str]) -> list[bytes]:
+    """Return the subject's field: that of the first action there is, and encoded if need be."""
+    actions = {group.action for group in groups}
+    kind = "postmaster" if notice.why else next(a for a in ACTIONS if a in actions)
+    text = " ".join(_words(" ".join(_section(words, f"subject {kind}", _places(notice)))))
+    if text.isascii():
+        return [_line(f"Subject: {text}")]
+    pieces = [b""]
+    for sign in text:
+        if len(pieces[-1]) + len(sign.encode()) > _ENCODED:
+            pieces.append(b"")
+        pieces[-1] += sign.encode()
+    coded = [b"=?utf-8?b?" + b2a_base64(piece, newline=False) + b"?=" for piece in pieces]
+    return [b"Subject: " + b"\r\n ".join(coded) + b"\r\n"]
 
 
 def _original(group: Group) -> str:
@@ -201,6 +258,8 @@ def _fields(group: Group) -> bytes:
         f"Diagnostic-Code: {kind}; {Reply.clean(str(reply), 700)}",
         f"Last-Attempt-Date: {date(group.at)}",
     ]
+    if group.action == DELAYED and group.until:
+        fields.append(f"Will-Retry-Until: {date(group.until)}")
     return b"\r\n" + b"".join(map(_line, fields))
 
 
@@ -232,8 +291,8 @@ def _part(kind: str, content: bytes) -> bytes:
     return head.encode() + content
 
 
-def _parts(notice: Notice, groups: tuple[Group, ...]) -> list[bytes]:
-    human, status = _human(notice, groups), _status(notice, groups)
+def _parts(notice: Notice, groups: tuple[Group, ...], words: Mapping[str, str]) -> list[bytes]:
+    human, status = _human(notice, groups, words), _status(notice, groups)
     charset = "us-ascii" if human.isascii() else "utf-8"
     status_kind = "delivery-status" if status.isascii() else "global-delivery-status"
     return [
@@ -243,23 +302,22 @@ def _parts(notice: Notice, groups: tuple[Group, ...]) -> list[bytes]:
     ]
 
 
-def report(notice: Notice, groups: tuple[Group, ...]) -> bytes:
-    """Return the whole DSN about ``groups`` (at least one).
+def report(notice: Notice, groups: tuple[Group, ...], words: Mapping[str, str] = HOUSE) -> bytes:
+    """Return the whole DSN about ``groups`` (at least one), in ``words`` of wording.parse().
 
     ValueError if the boundary occurs in what it carries: make another.
     """
-    parts = _parts(notice, groups)
+    parts = _parts(notice, groups, words)
     mark = b"--" + notice.boundary.encode()
     if any(mark in part for part in parts):
         raise ValueError("the boundary occurs in the message")
     encoding = "7bit" if all(p.isascii() for p in parts) and str(notice.to).isascii() else "8bit"
     kind = f'multipart/report; report-type=delivery-status; boundary="{notice.boundary}"'
-    actions = {group.action for group in groups}
-    subject = next(subject for action, (subject, _) in _HUMAN.items() if action in actions)
-    head = [
+    addressed = [
         f"From: Mail Delivery System <MAILER-DAEMON@{notice.hostname}>",
         f"To: <{notice.to}>",
-        f"Subject: {subject}",
+    ]
+    head = [
         f"Date: {date(notice.now)}",
         f"Message-ID: <{notice.boundary}@{notice.hostname}>",
         "Auto-Submitted: auto-replied",
@@ -267,7 +325,8 @@ def report(notice: Notice, groups: tuple[Group, ...]) -> bytes:
         f"Content-Type: {kind}",
         f"Content-Transfer-Encoding: {encoding}",
     ]
-    pieces = [b"".join(map(_line, head)), b"\r\n", _PREAMBLE, b"\r\n"]
+    pieces = [*map(_line, addressed), *_subject(notice, groups, words), *map(_line, head)]
+    pieces += [b"\r\n", _PREAMBLE, b"\r\n"]
     for part in parts:
         pieces += [mark, b"\r\n", part, b"\r\n"]
     return b"".join([*pieces, mark, b"--\r\n"])

@@ -6,8 +6,10 @@ import pytest
 from mta.config.build import build
 from mta.config.model import (
     Auth,
+    Author,
     ByClass,
     Daemon,
+    Dsn,
     HostRule,
     Limits,
     Listener,
@@ -293,3 +295,39 @@ def test_a_rate_needs_a_number_and_a_time(tmp_path):
     for rate in ("100", "0/1m", "5/m", "'1/0s'"):
         with pytest.raises(ConfigError, match=r":1:\d+: .*is no rate: write how many in how long"):
             made(tmp_path, f"channels: [{{name: s, program: smtp, rate: {rate}}}]\n")
+
+
+SITE = "hostname: mx.test\nchannels: [{name: a, program: local, domains: $local}]\n"
+
+
+def test_senders_and_the_words_of_dsns(tmp_path):
+    (tmp_path / "words.txt").write_text("[failed]\nNein, $to.\n")
+    config = made(
+        tmp_path,
+        SITE + "dsn: {template: words.txt, gather: 0}\n"
+        "senders: [{match: News-*@x.test, bounce: discard}, {match: ['@y.test', '<>']}]\n",
+    )
+    assert config.dsn == Dsn((("failed", "Nein, $to."),), 0.0)
+    assert config.authors == (
+        Author(("news-*@x.test",), "discard"),
+        Author(("@y.test", "<>"), "return"),
+    )
+    assert made(tmp_path, SITE).dsn == Dsn((), 5.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("dsn: {template: words.txt}\n", "words.txt:2:1: no place is called $nobody here"),
+        ("dsn: {template: none.txt}\n", "mta.yaml:3:17: the template"),
+        ("senders: [{match: x}]\n", "is none of news@example.org"),
+        ("senders: [{match: '@'}]\n", "is none of news@example.org"),
+        ("senders: [{match: [a@b, A@b]}]\n", "is here twice"),
+        ("senders: [{match: a@b, bounce: drop}]\n", "there are return, discard, postmaster"),
+    ],
+)
+def test_wrong_senders_and_words_are_told_with_their_place(tmp_path, text, says):
+    (tmp_path / "words.txt").write_text("[failed]\n$nobody\n")
+    with pytest.raises(ConfigError) as caught:
+        made(tmp_path, SITE + text)
+    assert says in str(caught.value)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.config.files import read_aliases, read_table, read_users
+from mta.config.files import read_aliases, read_table, read_template, read_users
 from mta.config.text import BadFile
 
 WORD = st.text(alphabet="abcdefgh", min_size=1, max_size=3)
@@ -142,3 +142,10 @@ def test_a_bad_alias_is_told_at_its_place(text, line, column, reason):
 
 def test_lines_of_blanks_say_nothing():
     assert read_aliases("  \na: b\n \t\nc: d\n") == (("a", ("b",), 2), ("c", ("d",), 4))
+
+
+def test_a_sites_words_are_read_and_what_is_wrong_in_them_has_a_place():
+    assert read_template("[failed]\nNo.\n") == (("failed", "No."),)
+    with pytest.raises(BadFile) as caught:
+        read_template("[failed]\nDear $name\n")
+    assert caught.value.spell("t").startswith("t:2:6: no place is called $name here")

@@ -4,10 +4,12 @@ from hypothesis import strategies as st
 
 from mta.config.model import (
     Auth,
+    Author,
     ByClass,
     Channel,
     Config,
     Daemon,
+    Dsn,
     HostRule,
     Limits,
     Listener,
@@ -55,6 +57,8 @@ CONFIGS = st.builds(
     TEXTS, TEXTS, TEXTS, TEXT,
     st.builds(Limits, *[COUNT] * 6, NUMBER, NUMBER, *[COUNT] * 8),
     st.builds(LoadLimits, *[NUMBER] * 3, COUNT, st.builds(PressureLimits, *[NUMBER] * 3)),
+    st.builds(Dsn, rows(TEXT, TEXT), NUMBER),
+    st.lists(st.builds(Author, TEXTS, TEXT), max_size=2).map(tuple),
     st.lists(CHANNEL, max_size=2).map(tuple),
     st.lists(
         st.builds(
@@ -104,7 +108,7 @@ def test_channels_and_queues_are_found_by_name():
     nothing = LogConfig("/l", ()), LocalConfig((), None, "mbox", "/m", "")
     listener = (), Smtpd(0, "", (), (), True), Tls((), (), "1.2"), Auth("", "", ())
     limits = Limits(1, 1, 1, 1, 1, 1, 1.0, 1.0, 1, 1, 0, 0, 0, 0, 0, 0)
-    rest = *listener, (), (), (), "auto", limits, LOAD
+    rest = *listener, (), (), (), "auto", limits, LOAD, Dsn((), 5.0), ()
     made = (channel("a", "q"), channel("b", "q"), channel("c", "c"))
     tables = (("/t", ((1, "x.test", ""),)),)
     config = Config("/f", "h", "/s", "/r", *nothing, *rest, made, (), (), tables, ())

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mta.dsn.classes import classify
 from mta.dsn.report import HEADER_LIMIT, Group, Notice, date, header_of, report
+from mta.dsn.wording import HOUSE, parse
 from mta.types import Mailbox, Outcome, Reply
 
 WORDS = st.text(
@@ -217,3 +219,64 @@ def test_a_long_header_is_cut_at_a_line():
     header = header_of(b"A: %s\r\n" % (b"x" * 994) * 100)
     assert HEADER_LIMIT - 1000 < len(header) <= HEADER_LIMIT
     assert header.endswith(b"\r\n")
+
+
+GREY = Outcome(Reply(451, "4.7.1", "Greylisted, come back later"))
+
+
+@given(
+    st.lists(
+        st.builds(
+            Group,
+            MAILBOXES,
+            st.none(),
+            st.sampled_from([GREY, OK, Outcome(Reply(552, "5.2.2", "over quota"))]),
+            st.just("mx"),
+            st.just(1e9),
+            st.sampled_from(["failed", "delayed", "delivered", "relayed", "expanded"]),
+            st.just(""),
+            st.sampled_from([0.0, 1e9 + 3600]),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_f5_people_are_told_of_each_recipient_why_and_until_when(groups):
+    human = message_from_bytes(made(groups)).get_payload()[0].get_payload(decode=True).decode()
+    said = " ".join(human.split())
+    for group in groups:
+        assert f"<{group.mailbox}>" in said
+        name = classify(group.outcome.reply)
+        assert not name or HOUSE[f"class {name}"] in said
+        if group.action == "delayed" and group.until:
+            assert f"It will be tried until {date(group.until)}." in said
+
+
+def test_a_delay_says_what_was_said_last_and_until_when_it_will_be_tried():
+    until = 1e9 + 432000
+    message = message_from_bytes(made([Group(BOB, None, GREY, "mx", 1e9, "delayed", "", until)]))
+    assert message["Subject"] == "Your message has not been delivered yet"
+    fields = message.get_payload()[1].get_payload()[1]
+    assert fields["Action"] == "delayed" and fields["Status"] == "4.7.1"
+    assert parsedate_to_datetime(fields["Will-Retry-Until"]).timestamp() == until
+    human = " ".join(message.get_payload()[0].get_payload().split())
+    assert "come again later" in human and "said: 451 4.7.1" in human
+
+
+def test_the_postmaster_is_told_why_it_is_him_who_is_told():
+    groups = [Group(BOB, None, Outcome(Reply(550, "5.1.1", "no")), "", 0.0)]
+    message = message_from_bytes(made(groups, why="the reverse-path is null"))
+    assert message["Subject"] == "Undelivered mail whose author cannot be told"
+    human = " ".join(message.get_payload()[0].get_payload().split())
+    assert "cannot be told of that (the reverse-path is null)." in human
+
+
+def test_a_site_has_words_of_its_own_and_in_its_own_language():
+    words = parse("[subject failed]\nNicht zustellbar: für $to\n[failed]\nGrüße aus $hostname\n")
+    notice = Notice("mx.test", Mailbox("a", "x.test"), "ID", 1e9, 1e9, "=b.0f", b"Subject: hi\r\n")
+    octets = report(notice, (Group(BOB, None, GREY, "", 0.0),), words)
+    message = message_from_bytes(octets, policy=policy.default)
+    assert message["Subject"] == "Nicht zustellbar: für a@x.test"
+    assert "Grüße aus mx.test" in next(message.iter_parts()).get_content()
+    head = octets[: octets.index(b"\r\n\r\n")]
+    assert head.isascii() and all(len(line) <= 76 for line in head.split(b"\r\n"))
