@@ -113,8 +113,14 @@ class Watch:
         if not self._gates.watched or 0.0 <= mono - self._looked < EVERY:
             return False
         self._looked = mono
-        values = {gauge: self._gauges[gauge]() for gauge in self._gates.watched}
+        self._note({gauge: self._gauges[gauge]() for gauge in self._gates.watched})
+        return True
+
+    def rest(self) -> None:
+        """End whatever is in force: nobody watches any more."""
+        self._note({})
+
+    def _note(self, values: Mapping[str, float]) -> None:
         for c in self._gates.note(values):
             if self._log is not None:
                 self._log.load_level(c.gauge, c.level, c.begins, c.threshold, c.value)
-        return True

@@ -30,16 +30,18 @@ import mmap
 import os
 from hashlib import blake2b
 
-__all__ = ["AUTH_FAILURES", "CONNECTIONS", "MESSAGES", "RECIPIENTS", "Counters", "Key"]
+__all__ = ["AUTH_FAILURES", "CONNECTIONS", "FLOW", "MESSAGES", "RECIPIENTS", "Counters", "Key"]
 
-CONNECTIONS, MESSAGES, RECIPIENTS, AUTH_FAILURES = range(4)
+CONNECTIONS, MESSAGES, RECIPIENTS, AUTH_FAILURES, FLOW = range(5)
 
-_KINDS = 4
+_KINDS = 5
 _MINUTE, _NOW, _BEFORE = 1, 2, 2 + _KINDS  # cells of a bucket; the first is its connections
 _BUCKET = 2 + 2 * _KINDS
 _BUCKETS = 4096  # a row
 _HEAD = 64  # octets before the regions: the key
-_REGION = 2 + 2 * _BUCKETS * _BUCKET  # cells; the first is the worker's connections
+_SECOND, _ACCEPTED = 1, 2  # cells of a region: what was accepted in which second
+_HEADING = 4  # cells before the buckets; the first is the worker's connections
+_REGION = _HEADING + 2 * _BUCKETS * _BUCKET
 _WINDOW = 60.0
 
 Key = tuple[int, int]  # where a client's buckets begin in each region; (0, 0) is nobody
@@ -74,11 +76,21 @@ class Counters:
         """Return the key of the client at ``address``; of none ("") nothing is counted."""
         if not address:
             return NOBODY
-        packed = ipaddress.ip_address(address).packed[:8]
-        digest = blake2b(packed, digest_size=8, key=self._key).digest()
+        return self._find(ipaddress.ip_address(address).packed[:8])
+
+    def flow_key(self, queue: str, address: str) -> Key:
+        """Return the key of what the client at ``address`` brings for ``queue``.
+
+        All clients of Unix sockets ("") are one.
+        """
+        packed = ipaddress.ip_address(address).packed[:8] if address else b""
+        return self._find(queue.encode() + b"\0" + packed)
+
+    def _find(self, name: bytes) -> Key:
+        digest = blake2b(name, digest_size=8, key=self._key).digest()
         first = int.from_bytes(digest[:4], "little") % _BUCKETS
         second = int.from_bytes(digest[4:], "little") % _BUCKETS
-        return 2 + first * _BUCKET, 2 + (_BUCKETS + second) * _BUCKET
+        return _HEADING + first * _BUCKET, _HEADING + (_BUCKETS + second) * _BUCKET
 
     def enter(self, key: Key) -> None:
         """Count a connection."""
@@ -141,6 +153,20 @@ class Counters:
             elif then == minute - 1:
                 total += left * cells[bucket + _NOW + kind]
         return total
+
+    def accept(self, most: int, now: float) -> float:
+        """Count one connection more if no more than ``most`` were accepted in this second.
+
+        Returns 0.0 if so, else how long it is until the next second.
+        """
+        cells, own, second = self._cells, self._own, int(now) + 1  # 0 is never
+        taken = [cells[base + _ACCEPTED] for base in self._bases if cells[base + _SECOND] == second]
+        if sum(taken) >= most:
+            return second - now
+        if cells[own + _SECOND] != second:
+            cells[own + _SECOND], cells[own + _ACCEPTED] = second, 0
+        cells[own + _ACCEPTED] += 1
+        return 0.0
 
     def clear(self, slot: int) -> None:
         """Forget what the worker in ``slot`` counted: it is dead."""

@@ -24,10 +24,8 @@ from typing import TYPE_CHECKING
 from mta.config.load import load_config
 from mta.config.routing import max_recipients, router
 from mta.errors import ConfigError, SpoolError
-from mta.machine.load import load_average
 from mta.machine.tls import Certificates
 from mta.machine.wake import wake_host, wake_intake
-from mta.policy.load import DELAY, QUEUE_ONLY, Gate, Thresholds
 from mta.smtp.server_replies import Terms
 from mta.smtpd import replies
 from mta.smtpd.counters import CONNECTIONS
@@ -35,6 +33,7 @@ from mta.smtpd.letter import trouble
 from mta.smtpd.policy import SUBMITS, Access, Rights, canonical
 from mta.smtpd.session import Session
 from mta.smtpd.space import Space
+from mta.smtpd.strain import Strain
 from mta.smtpd.trace import Stamp
 from mta.spool.group import GroupWriter
 from mta.types import Reply
@@ -54,7 +53,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Hall"]
 
-LOAD_EVERY = 5.0
 CONFIG_EVERY = 2.0
 CLIENTS_MAX = 10_000
 NAMES_MAX = 10_000
@@ -89,15 +87,14 @@ class Hall:
         self.group = GroupWriter(writer, self._synced)
         self.authenticator = authenticator
         self.connections: set[Connection] = set()
-        self.slowed = False  # by the load
+        self.strain = Strain(counters, log)
         self.draining = False
         self._certificates = certificates
         self._resolver = resolver
         self._names: dict[str, tuple[float, str]] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._stamp = Stamp()
-        self._refusing = False
-        self._load_at = self._config_at = 0.0
+        self._config_at = 0.0
         self._use(config)
 
     def _use(self, config: Config) -> None:
@@ -105,7 +102,7 @@ class Hall:
         self.access = Access(config, router(config))
         self.space = Space(config.spool)
         self._most = max_recipients(config)
-        self._gate = Gate(Thresholds(config.load.delay, config.load.refuse))
+        self.strain.use(config)
         self._terms: dict[tuple[object, ...], Terms] = {}
         self._clients: dict[tuple[str, str], tuple[str, Key, Rights]] = {}
         self._files = _files(config)
@@ -160,7 +157,7 @@ class Hall:
         limits, counters = self.config.limits, self.counters
         if self.draining:
             return replies.CLOSING
-        if self._refusing:
+        if self.strain.refusing:
             return replies.LOAD
         total = counters.total()
         if total >= limits.connections or 0 < self._room < len(self.connections):
@@ -283,18 +280,11 @@ class Hall:
                 connection.session.check(now)
             elif not connection.closing and now - connection.since >= limits.command_time:
                 connection.abort()
-        if now - self._load_at >= LOAD_EVERY:
-            self._load_at = now
-            self._weigh()
+        self.strain.tick(now)
         if now - self._config_at >= CONFIG_EVERY:
             self._config_at = now
             if _stamps(self._files) != self._stamps:
                 self.keep(asyncio.get_running_loop().create_task(self.look_at_files()))
-
-    def _weigh(self) -> None:
-        if self._gate.watching:
-            level = self._gate.note(load_average())
-            self._refusing, self.slowed = level == QUEUE_ONLY, level == DELAY
 
     async def look_at_files(self) -> None:
         """Read the configuration again, in a thread: nobody waits for it (HL2)."""

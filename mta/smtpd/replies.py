@@ -17,6 +17,7 @@ __all__ = [
     "ETRN_NONE",
     "ETRN_OK",
     "LOAD",
+    "LOAD_LATER",
     "MAIL_OK",
     "MESSAGE_RATE",
     "RCPT_OK",
@@ -36,6 +37,7 @@ RCPT_OK = Reply(250, "2.1.5", "Ok")
 
 BUSY = Reply(421, "4.3.2", "all connections are in use, try again later")
 LOAD = Reply(421, "4.3.2", "the load is too high, try again later")
+LOAD_LATER = Reply(451, "4.3.2", "the load is too high, try again later")
 CLOSING = Reply(421, "4.3.2", "service shutting down")
 TOO_MANY = Reply(421, "4.7.0", "too many connections from your address")
 CONNECTION_RATE = Reply(421, "4.7.0", "too many new connections from your address")

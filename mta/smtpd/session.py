@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-SLOWED = 1.0  # seconds that each batch of answers waits while the load is high
 STUCK = 600.0  # seconds after which no client waits for an answer (RFC 5321 s4.5.3.2.6)
 RATE_OVER = 60.0  # seconds over which the rate of a body is judged
 
@@ -84,8 +83,7 @@ class Session:
         self.naming: asyncio.Task[str] | None = None
         self._find_name()
         if not connection.port.implicit:
-            self.server.greet()
-            connection.send(self.server.take())
+            self._greet(connection)
 
     @property
     def client(self) -> str:
@@ -203,9 +201,11 @@ class Session:
         out = server.take()
         if not out:
             return
-        if hall.slowed and not (self.busy or self.over or tls or server.receiving):
-            self.later(SLOWED, lambda: self._connection.send(out))
-            return
+        if not (self.busy or self.over or tls or server.receiving):
+            pause = hall.strain.pause()
+            if pause:
+                self.later(pause, lambda: self._connection.send(out))
+                return
         self._connection.send(out)
         if tls:
             self._connection.start_tls()
@@ -274,6 +274,14 @@ class Session:
             protocol=self.protocol(False),
             helo=self.helo or self.server.client_name,
         )
+
+    def _greet(self, connection: Connection) -> None:
+        self.server.greet()
+        greeting, pause = self.server.take(), self._hall.strain.pause()
+        if pause:
+            self.later(pause, lambda: connection.send(greeting))
+        else:
+            connection.send(greeting)
 
     def _find_name(self) -> None:
         known = self._hall.known_name(self.address)

@@ -17,6 +17,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from mta.pacing import TOO_OLD
 from mta.smtp.server_replies import FAULTS, GO_AHEAD
 from mta.smtpd import replies
 from mta.smtpd.counters import MESSAGES, RECIPIENTS
@@ -66,6 +67,8 @@ def _mail(session: Session, hall: Hall, event: MailFrom) -> None:
 def _may_begin(session: Session, hall: Hall, event: MailFrom) -> Reply:
     if session.port.service in SUBMITS and not (session.relay or session.login):
         return replies.AUTH_FIRST
+    if hall.strain.refusing:
+        return replies.LOAD_LATER
     limit, now = hall.config.limits.message_rate, time.monotonic()
     if limit:
         if hall.counters.rate(session.key, MESSAGES, now) >= limit:
@@ -76,31 +79,40 @@ def _may_begin(session: Session, hall: Hall, event: MailFrom) -> Reply:
 
 
 def rcpt(session: Session, hall: Hall, event: RcptTo) -> None:
-    """Take a recipient, or say why not."""
+    """Take a recipient, or say why not; perhaps after a pause, which its queue asks for."""
     t = session.open
     assert t is not None
-    reply = _recipient(session, hall, t, event)
+    reply, pause = _recipient(session, hall, t, event)
+    if pause > 0:
+        session.later(pause, lambda: _answer_rcpt(session, t, event, reply))
+    else:
+        _answer_rcpt(session, t, event, reply)
+
+
+def _answer_rcpt(session: Session, t: Transaction, event: RcptTo, reply: Reply) -> None:
     session.count(_RCPT, reply is replies.RCPT_OK)
     if reply is not replies.RCPT_OK:
         session.rejected("RCPT", reply, t.reverse_path, str(event.mailbox))
     session.server.answer(reply)
 
 
-def _recipient(session: Session, hall: Hall, t: Transaction, event: RcptTo) -> Reply:
-    limit = hall.config.limits.recipient_rate
+def _recipient(session: Session, hall: Hall, t: Transaction, event: RcptTo) -> tuple[Reply, float]:
+    limit, now = hall.config.limits.recipient_rate, time.monotonic()
     if limit:
-        now = time.monotonic()
         if hall.counters.rate(session.key, RECIPIENTS, now) >= limit:
-            return replies.RECIPIENT_RATE
+            return replies.RECIPIENT_RATE, 0.0
         hall.counters.add(session.key, RECIPIENTS, now)
     may_relay = session.relay or session.login != ""
     found = hall.access.recipient(session.port.service, may_relay, event.mailbox)
     if isinstance(found, Reply):
-        return found
+        return found, 0.0
+    pace = hall.strain.recipient(session.address, t, found, now)
+    if pace.refused:
+        return TOO_OLD, 0.0
     if found.left_out:
         hall.left_out(found)
     t.add(found, event.parameters.notify, event.parameters.orcpt)
-    return replies.RCPT_OK
+    return replies.RCPT_OK, pace.pause
 
 
 def data(session: Session, hall: Hall, _: DataBegin) -> None:

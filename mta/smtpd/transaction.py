@@ -28,7 +28,10 @@ __all__ = ["Transaction", "missing_fields"]
 class Transaction:
     """A message whose envelope is being said; ``accepted`` counts its RCPTs, repeated or not."""
 
-    __slots__ = ("accepted", "dsn", "letter", "parameters", "reverse_path", "routed")
+    __slots__ = (
+        *("accepted", "dsn", "letter", "paced", "parameters", "places"),
+        *("reverse_path", "routed"),
+    )
 
     def __init__(self, reverse_path: ReversePath, parameters: MailParameters) -> None:
         self.reverse_path = reverse_path
@@ -36,6 +39,8 @@ class Transaction:
         self.routed: list[Routed] = []
         self.dsn: dict[Mailbox, tuple[str, str]] = {}
         self.accepted = 0
+        self.paced = 0.0  # seconds that its recipients were kept waiting
+        self.places: set[tuple[str, str]] = set()  # queues and hosts that they go to
         self.letter: Letter | None = None
 
     def add(self, routed: Routed, notify: str, orcpt: str) -> None:

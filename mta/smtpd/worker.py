@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mta.errors import ConfigError
+from mta.machine.accepting import Accepting
 from mta.machine.authenticate import Authenticator
 from mta.machine.listen import BACKLOG, raise_descriptors
 from mta.machine.log import Log
@@ -55,10 +56,10 @@ class Worker:
         self._counters = counters
         self._log = log
         self._title = title
-        self._shown = -1
+        self._shown = ""
         self._until = 0.0  # when those who have been told to stop are dropped
         self._stopping = asyncio.Event()
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | Accepting] = []
         self._certificates: Certificates | None = None
         self._authenticator: Authenticator | None = None
         self._greeting: asyncio.Task[None] | None = None  # of Dovecot
@@ -114,9 +115,16 @@ class Worker:
         def connection() -> Connection:
             return Connection(hall, port)
 
+        if self._config.limits.connection_throttle:
+            return Accepting(sock, connection, self._leave)
         if isinstance(sock.getsockname(), tuple):
             return await loop.create_server(connection, sock=sock, backlog=BACKLOG)
         return await loop.create_unix_server(connection, sock=sock, backlog=BACKLOG)
+
+    def _leave(self) -> float:
+        """Return 0.0 if the throttle lets one connection more in, else how long it does not."""
+        most = self.hall.config.limits.connection_throttle
+        return self._counters.accept(most, time.monotonic()) if most else 0.0
 
     def stop(self, patience: float = PATIENCE) -> None:
         """Have run() end within ``patience`` seconds; a second call can only shorten that."""
@@ -142,10 +150,11 @@ class Worker:
         self._show()
 
     def _show(self) -> None:
-        count = len(self.hall.connections)
-        if self._title and count != self._shown:
-            self._shown = count
-            set_title(f"{self._title}: {count} clients")
+        standing = str(self.hall.strain.standing)
+        state = f"{standing}{': ' if standing else ''}{len(self.hall.connections)} clients"
+        if self._title and state != self._shown:
+            self._shown = state
+            set_title(f"{self._title}: {state}")
 
     async def _drain(self) -> None:
         for server in self._servers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mta.smtpd.counters import AUTH_FAILURES, CONNECTIONS, MESSAGES, Counters
+from mta.smtpd.counters import AUTH_FAILURES, CONNECTIONS, FLOW, MESSAGES, Counters
 
 A, B = "192.0.2.1", "192.0.2.2"
 
@@ -101,3 +101,27 @@ def test_cn3_a_dead_workers_counts_are_cleared() -> None:
     assert one.connections(key) == 1
     assert one.rate(key, MESSAGES, 100.0) == 0
     assert one.secret == two.secret != bytes(32)
+
+
+def test_cn1_what_all_workers_accept_in_a_second_adds_up() -> None:
+    memory = Counters.create(2)
+    one, other = Counters(memory, 2, 0), Counters(memory, 2, 1)
+    assert [one.accept(3, 10.25), other.accept(3, 10.5), one.accept(3, 10.5)] == [0.0] * 3
+    assert one.accept(3, 10.75) == other.accept(3, 10.75) == 0.25
+    assert [other.accept(3, 11.0) for _ in range(3)] == [0.0] * 3
+    assert one.accept(3, 11.5) == 0.5
+    one.clear(1)
+    assert one.accept(3, 11.5) == 0.0
+
+
+def test_flows_are_told_apart_by_client_and_by_queue() -> None:
+    counters = Counters(Counters.create(1), 1, 0)
+    keys = [
+        counters.flow_key(queue, address)
+        for queue in ("a", "b")
+        for address in ("192.0.2.1", "192.0.2.2", "")
+    ]
+    counters.add(keys[0], FLOW, 100.0)
+    counters.add(keys[5], FLOW, 100.0)
+    assert [counters.rate(key, FLOW, 100.0) for key in keys] == [1, 0, 0, 0, 0, 1]
+    assert counters.rate(counters.key("192.0.2.1"), FLOW, 100.0) == 0

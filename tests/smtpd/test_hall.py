@@ -89,23 +89,6 @@ def test_hl1_rates_and_numbers_within_a_session(
         assert last == wanted
 
 
-def test_hl1_a_high_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loads = [9.0]
-    monkeypatch.setattr(halls, "load_average", lambda: loads[0])
-    monkeypatch.setattr(halls, "LOAD_EVERY", 0.0)
-    with serving(tmp_path, more="load: {refuse: 8, delay: 4}\n") as house:
-        hall = house.worker.hall
-        house.sweep(0.0)
-        assert short(house.connect().reply()) == "421 4.3.2"
-        loads[0] = 5.0
-        house.sweep(0.0)
-        assert hall.slowed
-        loads[0] = 1.0
-        house.sweep(0.0)
-        assert not hall.slowed
-        assert short(house.connect().reply()) == "220"
-
-
 def rcpt(house: House, address: str) -> str:
     wire = house.connect()
     wire.hello()

@@ -15,7 +15,7 @@ from mta.smtpd.transaction import missing_fields
 from mta.types import NULL_PATH, Mailbox
 
 TRACE = b"Received: by mx.test\r\n\twith ESMTP id ID1; DATE\r\n"
-LIMITS = Limits(10**7, 1000, 5000, 3, 12288, 20, 300.0, 3600.0, 100, 20000, 0, 0, 0, 0, 10)
+LIMITS = Limits(10**7, 1000, 5000, 3, 12288, 20, 300.0, 3600.0, 100, 20000, 0, 0, 0, 0, 0, 10)
 
 
 class Draft:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from mta.machine.wake import Ear
-from mta.smtpd import session as sessions
 from tests.smtpd.kit import House, Wire, serving, short
 
 XCLIENT = "smtpd: {xclient_from: [127.0.0.1]}\nrelay_from: [192.0.2.0/24]\n"
@@ -141,21 +140,6 @@ def test_se3_a_transaction_that_is_reset_ends_it_too(tmp_path: Path) -> None:
         house.call(house.worker.hall.drain)
         assert short(wire.say("RSET")) == "250 2.0.0"
         assert short(wire.reply()) == "421 4.3.2"
-
-
-def test_a_high_load_slows_answers_and_holds_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "SLOWED", 0.01)
-    with serving(tmp_path) as house:
-        house.worker.hall.slowed = True
-        wire = house.connect()
-        wire.hello()
-        wire.send(b"NOOP\r\nNOOP\r\nMAIL FROM:<>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n")
-        assert [short(wire.reply()) for _ in range(5)][-1] == "354"
-        wire.send(b"x\r\n.\r\nQUIT\r\n")
-        assert short(wire.reply()) == "250 2.0.0"
-        assert short(wire.reply()) == "221 2.0.0"
 
 
 def test_xclient_gives_another_identity_and_its_rights(tmp_path: Path) -> None:
