@@ -23,6 +23,7 @@ Invariants, each a test in tests/smtpd/test_strain.py
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING
 
 from mta.machine.load import Watch
@@ -58,6 +59,7 @@ class Strain:
     def use(self, config: Config) -> None:
         """Go by ``config`` from now on; thresholds that stay as they were keep their level."""
         self._pacing = Pacing(config)
+        self._pacing.look(time.monotonic())
         if config.load != self._limits:
             self._limits = limits = config.load
             self._watch.rest()
