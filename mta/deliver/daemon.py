@@ -20,10 +20,11 @@ from mta.config.model import Channel, Config
 from mta.deliver.desk import Desk
 from mta.deliver.flags import Flags
 from mta.deliver.keeper import Keeper
-from mta.deliver.lane import Lane, Rules
+from mta.deliver.lane import Lane
 from mta.deliver.options import options
 from mta.deliver.programs import ChannelProgram
 from mta.deliver.returns import Returns
+from mta.deliver.rules import rules_of
 from mta.deliver.tls_counts import TlsCounts
 from mta.errors import ChannelError, LocalProtocolError, SpoolError
 from mta.machine import clock
@@ -33,7 +34,6 @@ from mta.machine.notify import READY, STOPPING, tell
 from mta.machine.process import Signals, set_title
 from mta.machine.wake import Ear
 from mta.policy.load import Gate, Thresholds
-from mta.policy.select import Ages
 from mta.spool.entry import Envelope
 from mta.spool.intake import take_in
 from mta.spool.layout import JobName, host_word
@@ -72,7 +72,7 @@ class Daemon:
         self._tls = TlsCounts(log, clock.monotonic())
         self._gate = Gate(Thresholds(config.load.delay, config.load.queue_only))
         self._names = ",".join(channel.name for channel in channels)
-        rules = _rules(flags)
+        rules = rules_of(flags, clock.wall())
         self._lanes: list[Lane] = []
         self._programs: list[ChannelProgram] = []
         self._desks: list[Desk] = []
@@ -351,17 +351,6 @@ class Daemon:
             self._spool.sync_marks()
         self._tls.write()
         self._log.flush()
-
-
-def _rules(flags: Flags) -> Rules:
-    """Return the lanes' rules; a pass by hand tries every job once, due or not."""
-    named = bool(flags.ids)
-    return Rules(
-        Ages() if named else Ages(flags.younger, flags.older),
-        not flags.unsorted,
-        flags.dead_ttl,
-        0.0 if flags.background and not named else clock.wall(),
-    )
 
 
 def _named(spool: Spool, word: str) -> list[JobName]:

@@ -256,6 +256,7 @@ class Desk:
         """Settle in the spool; if it will not have it, keep the claim and try again later."""
         try:
             by = flight.claim.entry.own(self._channel.name)
+            left = _untried(flight, by)
             finished = flight.claim.settle([fate.settlement for fate in made], told, by)
         except (SpoolError, OSError) as error:
             self._log.warning(f"{flight.name.id}: settling will be tried again: {error}")
@@ -266,7 +267,7 @@ class Desk:
             self._log.removed(flight.name.id)
         flight.claim.release()
         times = [f.settlement.retry_at for f in made if f.settlement.state == DEFERRED]
-        landed(flight, min(times, default=0.0))
+        landed(flight, min([*times, *left], default=0.0))
 
     def _tell(self, flight: Flight, made: list[Fate]) -> None:
         name, job = flight.name, flight.claim.entry.job
@@ -299,6 +300,13 @@ class Desk:
         for again in stuck:
             again()
         return not self._stuck
+
+
+def _untried(flight: Flight, by: str) -> list[float]:
+    """Return when those recipients are due that were not tried because others were due before."""
+    tried = {recipient.index for recipient, _ in flight.tried}
+    left = [s.seen_by(by) for r, s in flight.claim.entry.pending if r.index not in tried]
+    return [state.retry_at for state in left if state.retry_at]
 
 
 def _read(fd: int, limit: int) -> bytes:

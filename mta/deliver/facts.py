@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mta.spool.layout import JobName
     from mta.spool.states import Entry, RecipientState
 
-__all__ = ["of_attempts", "of_job"]
+__all__ = ["of_attempts", "of_job", "of_recipients"]
 
 
 def of_job(entry: Entry, name: JobName, arrived: float) -> JobFacts:
@@ -32,3 +32,9 @@ def of_attempts(job: JobFacts, state: RecipientState) -> JobFacts:
         *(job.host, job.arrived, state.last, state.retry_at, about_host),
         *(job.priority, job.barrier, job.due_since),
     )
+
+
+def of_recipients(entry: Entry, name: JobName, arrived: float, channel: str) -> list[JobFacts]:
+    """Return the facts of each recipient that is pending, as ``channel`` sees its attempts."""
+    known, own = of_job(entry, name, arrived), entry.own(channel)
+    return [of_attempts(known, state.seen_by(own)) for _, state in entry.pending]

@@ -44,6 +44,7 @@ class Hosts:
         A channel that has no connections (local, pipe, list) does not probe.
         """
         self._dead = DeadHosts(ttl)
+        self._ttl = ttl
         self._probing = probing
         self._records: dict[Host, _Record] = {}
         self.in_flight = 0
@@ -75,7 +76,8 @@ class Hosts:
         dead = self._dead.find(host, mono)
         until = 0.0 if dead is None else now + dead.until - mono
         answered = now + record.answered - mono if record.answered >= 0 else 0.0
-        return HostFacts(record.in_flight, record.proven, dead, until, answered)
+        since = until - self._ttl if until else 0.0
+        return HostFacts(record.in_flight, record.proven, dead, until, answered, dead_since=since)
 
     def launch(self, host: Host) -> None:
         """A job goes to ``host``."""

@@ -113,6 +113,11 @@ class Index:
     def __len__(self) -> int:
         return len(self._known)
 
+    def when(self, name: JobName) -> float | None:
+        """Return when a name may go: 0.0 if its turn decides, None if it is not known here."""
+        at = self._known.get(name.key)
+        return self._dead[name.host] if at == _HERE and name.host in self._dead else at
+
     def offer(self, name: JobName) -> bool:
         """Take in a name that was seen in the queue; return whether it is new here."""
         key = name.key

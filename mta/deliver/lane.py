@@ -18,16 +18,17 @@ Invariants, each a property in tests/deliver/test_lane.py
 from __future__ import annotations
 
 from mta.deliver.desk import Desk, Flight, our_trouble
-from mta.deliver.facts import of_attempts, of_job
+from mta.deliver.facts import of_job, of_recipients
 from mta.deliver.hosts import Hosts
-from mta.deliver.index import LIMIT, Index
+from mta.deliver.index import Index
+from mta.deliver.rules import Rules
 from mta.deliver.shelf import Shelf
 from mta.errors import PosthouseError
 from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide, slots
-from mta.policy.select import ALL_AGES, Ages
+from mta.policy.select import ALL_AGES
 from mta.spool.layout import arrived
 from mta.types import CHANNEL, Host, Outcome, Recipient
-from mta.values import TYPE_CHECKING, frozen, replace
+from mta.values import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mta.config.model import Channel
     from mta.deliver.desk import Clock
     from mta.machine.log import Log
+    from mta.policy.decide import HostFacts
     from mta.spool.entry import Envelope, RecipientState
     from mta.spool.layout import JobName
     from mta.spool.spool import Claim, Spool
@@ -65,22 +67,9 @@ __all__ = ["Lane", "Rules"]
 ASKED_LIMIT = 1000  # hosts
 LONG = 3600.0  # until a job is read again that waits for a word, not for a time
 BATCH = 64  # jobs that one pump looks at, before the program's answers are read again
+READY, WAITING, IN_FLIGHT, SETTLING = "ready", "waiting", "in flight", "settling"
+SWEEPING, UNSEEN = "sweeping", "unseen"  # not known here: a sweep reads on, or one will come
 PLAIN = ("local", "pipe", "list")  # programs that connect to nobody: no host can be dead
-
-
-@frozen
-class Rules:
-    """How this deliver was told to work: its flags, as the lane needs them.
-
-    A job last tried before ``force_before`` need not be due: a pass by hand
-    tries all once.
-    """
-
-    ages: Ages = Ages()
-    ordered: bool = True
-    dead_ttl: float | None = None
-    force_before: float = 0.0
-    index_limit: int = LIMIT
 
 
 class Lane:
@@ -106,7 +95,7 @@ class Lane:
         self._rules = rules
         self._program: Program | None = None
         self._flights: dict[int, Flight] = {}
-        self._settling = 0
+        self._settling: set[str] = set()  # keys of jobs at the desk
         self._shelf = Shelf(spool, desk, self.hosts, clock, channel.fail_after.normal)
         self._sweep: Iterator[list[JobName]] | None = None
         self._troubles = 0
@@ -121,7 +110,7 @@ class Lane:
     @property
     def in_flight(self) -> int:
         """How many jobs are with the program or being settled."""
-        return len(self._flights) + self._settling + self._shelf.settling
+        return len(self._flights) + len(self._settling) + self._shelf.settling
 
     @property
     def idle(self) -> bool:
@@ -208,12 +197,28 @@ class Lane:
             self._rules.force_before,
         )
 
-    def _decide(self, job: JobFacts, now: float) -> Verdict:
-        facts, room = self.hosts.facts(job.host, now, self._clock.monotonic()), self._room(now)
-        asked = self._asked.get(job.host, 0.0)
+    def about(self, host: Host, now: float) -> tuple[HostFacts, Room]:
+        """Return what any verdict on a job for ``host`` rests on, beside the job itself."""
+        facts, room = self.hosts.facts(host, now, self._clock.monotonic()), self._room(now)
+        asked = self._asked.get(host, 0.0)
         if asked > room.force_before:
             room = replace(room, force_before=asked)
-        return decide(job, facts, room, now)
+        return facts, room
+
+    def _decide(self, job: JobFacts, now: float) -> Verdict:
+        return decide(job, *self.about(job.host, now), now)
+
+    def whereabouts(self, name: JobName) -> tuple[str, float]:
+        """Return where in this lane a job is, and since or until when (0.0 = not known)."""
+        for flight in self._flights.values():
+            if flight.name.key == name.key:
+                return IN_FLIGHT, flight.started
+        if name.key in self._settling:
+            return SETTLING, 0.0
+        at = self.index.when(name)
+        if at is None:
+            return (UNSEEN if self._sweep is None else SWEEPING), 0.0
+        return (WAITING if at else READY), at
 
     def hurry(self, host: Host) -> None:
         """Try now what waits for ``host`` (as names spell it): it has asked for its mail."""
@@ -277,7 +282,7 @@ class Lane:
         refusal = program.refusal(claim.entry.envelope)
         if refusal is not None:
             flight.told = {recipient.index: (refusal, "") for recipient, _ in tried}
-            self._settling += 1
+            self._settling.add(flight.name.key)
             self._desk.settle(flight, self._landed)
             return True
         self._flights[program.send(flight, claim.open_body())] = flight
@@ -295,15 +300,12 @@ class Lane:
         self, claim: Claim, now: float
     ) -> tuple[tuple[tuple[Recipient, RecipientState], ...], JobFacts]:
         """Return the recipients that are due (or all, if none is), and the facts of the job."""
-        entry = claim.entry
-        pending, own = entry.pending, entry.own(self.channel.name)
-        at = self._arrived(claim.name)
-        known = of_job(entry, claim.name, at)
-        asked = [(of_attempts(known, s.seen_by(own)), (r, s)) for r, s in pending]
-        due = tuple(pair for facts, pair in asked if self._is_due(facts, now))
+        at, pending = self._arrived(claim.name), claim.entry.pending
+        asked = of_recipients(claim.entry, claim.name, at, self.channel.name)
+        due = tuple([p for f, p in zip(asked, pending, strict=True) if self._is_due(f, now)])
         if due:
-            return due, known
-        return pending, min((facts for facts, _ in asked), key=lambda facts: facts.retry_at)
+            return due, of_job(claim.entry, claim.name, at)
+        return pending, min(asked, key=lambda facts: facts.retry_at)
 
     def _is_due(self, facts: JobFacts, now: float) -> bool:
         return facts.last == 0.0 or self._decide(facts, now).verdict == GO
@@ -363,11 +365,11 @@ class Lane:
         self.index.ready(host)
         facts = self.hosts.facts(host, self._clock.wall(), self._clock.monotonic())
         flight.not_before = facts.dead_until
-        self._settling += 1
+        self._settling.add(flight.name.key)
         self._desk.settle(flight, self._landed)
 
     def _landed(self, flight: Flight, when: float) -> None:
-        self._settling -= 1
+        self._settling.discard(flight.name.key)
         if when:
             self.index.later(flight.name, when)
         else:

@@ -58,6 +58,7 @@ GO, WAIT, SKIP = "go", "wait", "skip"
 UNPROVEN_PER_HOST = 1  # one job asks whether a host lives; the rest need not all wait for it
 DELAY_DIVISOR = 4  # above load.delay a channel works with a quarter of its slots
 UNBOUNDED = 1 << 30
+JUST_OLDER = 1e-6  # what is older than -o is older, not as old
 
 
 @frozen
@@ -103,6 +104,7 @@ class HostFacts:
     answered: float = 0.0  # when it last answered any job; 0.0 = never
     demoted: float = 0.0  # since when it is served by the slow channel; 0.0 = it is not
     rate_at: float = 0.0  # when its rate allows one attempt more
+    dead_since: float = 0.0  # when it was buried; 0.0 = not known
 
 
 @frozen
@@ -164,11 +166,15 @@ def _barrier(job: JobFacts, _host: HostFacts, _room: Room, now: float) -> Verdic
     return Verdict(SKIP, reason + why, b.until, MESSAGE, gate, b.by, b.since)
 
 
-def _age(job: JobFacts, _host: HostFacts, room: Room, _now: float) -> Verdict | None:
-    if room.bounds is ALL_AGES or room.bounds.holds(job.arrived):
+def _age(job: JobFacts, _host: HostFacts, room: Room, now: float) -> Verdict | None:
+    bounds = room.bounds
+    if bounds is ALL_AGES or bounds.holds(job.arrived):
         return None
-    reason = "its age is not what this deliver was told to serve (-t, -o)"
-    return Verdict(SKIP, reason, 0.0, MESSAGE, "age")
+    if bounds.newer_than is not None and job.arrived <= bounds.newer_than:
+        return Verdict(SKIP, "it is older than this deliver serves (-t)", 0.0, MESSAGE, "age")
+    opens = now + (job.arrived - (bounds.older_than or 0.0)) + JUST_OLDER
+    reason = "it is younger than this deliver serves (-o)"
+    return Verdict(SKIP, reason, opens, MESSAGE, "age")
 
 
 def _lane(_job: JobFacts, host: HostFacts, room: Room, _now: float) -> Verdict | None:
@@ -186,7 +192,7 @@ def _dead(_job: JobFacts, host: HostFacts, _room: Room, now: float) -> Verdict |
     if host.dead is None or host.dead_until <= now:
         return None
     reason = f"host is dead: {host.dead.reply}"
-    return Verdict(SKIP, reason, host.dead_until, HOST, "dead")
+    return Verdict(SKIP, reason, host.dead_until, HOST, "dead", "", host.dead_since)
 
 
 def _due(job: JobFacts, host: HostFacts, room: Room, now: float) -> Verdict | None:

@@ -405,3 +405,45 @@ def test_a_job_that_was_tried_after_its_host_asked_waits_again():
     house.answer(next(iter(house.program.sent)), GREY)
     house.pump()
     assert not house.program.sent
+
+
+def test_recipients_of_one_job_are_each_tried_when_they_are_due():
+    house = House(retry=replace(channel().retry, jitter=0.0))
+    (name,) = house.queue("a", recipients=2)
+    entry = house.spool.jobs[name]
+    states = [
+        replace(entry.states[0], state="deferred", attempts=1, last=EPOCH - 9, retry_at=EPOCH + at)
+        for at in (10.0, 20.0)
+    ]
+    house.spool.jobs[name] = replace(entry, states=tuple(states))
+    house.lane.sweep()
+    house.pump()
+    for at, index in ((10, 0), (20, 1)):
+        assert house.lane.next_due == EPOCH + at
+        house.clock.now = EPOCH + at
+        house.pump()
+        (flight,) = house.program.sent.values()
+        assert [r.index for r, _ in flight.tried] == [index]
+        house.answer(next(iter(house.program.sent)), GREY)
+
+
+def test_where_a_job_is_is_told_at_every_step():
+    house = House(concurrency=1)
+    first, second = house.queue("a", "b")
+    where = house.lane.whereabouts
+    assert where(first) == ("unseen", 0.0)
+    house.lane.sweep()
+    assert where(first) == ("sweeping", 0.0)
+    house.pump()
+    assert (where(first), where(second)) == (("in flight", EPOCH), ("ready", 0.0))
+    house.returns.reply = None
+    house.answer(1, NO)
+    assert where(first) == ("settling", 0.0)
+    house.returns.answers[0]("DSN", "")
+    assert where(first)[0] == "unseen"
+    house.pump()
+    house.answer(2, DOWN)
+    assert where(second)[0] == "waiting" and where(second)[1] > EPOCH
+    (third,) = house.queue("b")
+    house.lane.offer([third])
+    assert where(third) == ("waiting", house.lane.hosts.facts("b", EPOCH, 0.0).dead_until)
