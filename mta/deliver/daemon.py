@@ -19,6 +19,7 @@ from typing import Any
 from mta.config.model import Channel, Config
 from mta.deliver.desk import Desk
 from mta.deliver.flags import Flags
+from mta.deliver.flows import Flows
 from mta.deliver.keeper import Keeper
 from mta.deliver.lane import Lane
 from mta.deliver.options import options
@@ -28,12 +29,12 @@ from mta.deliver.rules import rules_of
 from mta.deliver.tls_counts import TlsCounts
 from mta.errors import ChannelError, LocalProtocolError, SpoolError
 from mta.machine import clock
-from mta.machine.load import load_average
+from mta.machine.load import Watch
 from mta.machine.log import Log
 from mta.machine.notify import READY, STOPPING, tell
 from mta.machine.process import Signals, set_title
 from mta.machine.wake import Ear
-from mta.policy.load import Gate, Thresholds
+from mta.policy.load import LOAD, PRESSURE, Thresholds
 from mta.spool.entry import Envelope
 from mta.spool.intake import take_in
 from mta.spool.layout import JobName, host_word
@@ -46,7 +47,7 @@ STOP_LIMIT = 30.0
 LAST_LIMIT = 5.0  # beyond it: for what is killed to be settled
 SETTLE_SYNC = 0.05  # from a settlement to the sync that makes it durable; promised: 0.1
 RECOVERY_LIMIT = 600.0  # how long a pass waits for another's recovery of the spool
-SLOW_TICKS = 10  # ticks between looks at the load and at what the spool would not take
+SLOW_TICKS = 10  # ticks between looks at what the spool would not take
 START_LIMIT = 3  # ends in a row after which a pass gives a channel up
 
 
@@ -70,9 +71,9 @@ class Daemon:
         self._log = log
         self._returns = Returns(config, self._nudge)
         self._tls = TlsCounts(log, clock.monotonic())
-        self._gate = Gate(Thresholds(config.load.delay, config.load.queue_only))
+        self._watch = Watch(_thresholds(config), log)
         self._names = ",".join(channel.name for channel in channels)
-        rules = rules_of(flags, clock.wall())
+        rules = rules_of(flags, clock.wall(), float(config.load.queue_factor))
         self._lanes: list[Lane] = []
         self._programs: list[ChannelProgram] = []
         self._desks: list[Desk] = []
@@ -91,6 +92,7 @@ class Daemon:
             self._desks.append(desk)
         self._daemon = flags.background and not flags.ids
         self._keeper = Keeper(spool, config.path, log) if self._daemon else None
+        self._flows: Flows | None = None
         self._ears: list[tuple[str, Ear]] = []
         self._recovered = False
         self._pumping = False
@@ -115,6 +117,9 @@ class Daemon:
         try:
             await self._begin()
             self._recovered = True  # what was heard meanwhile is pumped from now on
+            if self._daemon:
+                self._flows = Flows(self._config.runtime, self._lanes)
+            self._weigh(clock.monotonic())
             if not self._stop_at:
                 self._sweep()
             self._tick()
@@ -276,6 +281,9 @@ class Daemon:
             program.tick(mono)
         self._returns.tick(mono)
         self._tls.tick(mono)
+        self._weigh(mono)
+        if self._flows is not None:
+            self._flows.tick(mono, clock.wall())
         if self._keeper is not None and not self._stop_at:
             self._keeper.tick(mono)
         if self._ticks % SLOW_TICKS == 1:
@@ -289,15 +297,18 @@ class Daemon:
             if mono >= self._stop_at + LAST_LIMIT and self._ended is not None:
                 self._ended.set()  # the disk will not have it; our locks go with us
         self._log.maybe_flush(mono)
-        self._show(self._state())
+        standing = str(self._watch.standing)
+        self._show(f"{standing}{': ' if standing else ''}{self._state()}")
         self._nudge()
         asyncio.get_running_loop().call_later(TICK, self._tick)
 
-    def _slow_tick(self) -> None:
-        if self._gate.watching:
-            level = self._gate.note(load_average())
+    def _weigh(self, mono: float) -> None:
+        """Look at the load when it is time, and tell the lanes what it allows."""
+        if self._watch.tick(mono):
             for lane in self._lanes:
-                lane.load = level
+                lane.standing = self._watch.standing
+
+    def _slow_tick(self) -> None:
         for desk in self._desks:
             desk.retry()
 
@@ -343,6 +354,8 @@ class Daemon:
             await asyncio.sleep(0.01)
         for desk in self._desks:
             desk.retry()
+        if self._flows is not None:
+            self._flows.close()
         self._returns.close()
         await asyncio.sleep(0)  # the answers of DSNs that were on their way
         if self._keeper is not None:
@@ -351,6 +364,15 @@ class Daemon:
             self._spool.sync_marks()
         self._tls.write()
         self._log.flush()
+
+
+def _thresholds(config: Config) -> dict[str, Thresholds]:
+    """Return what of the load matters here: who delivers refuses nobody."""
+    load, psi = config.load, config.load.psi
+    return {
+        LOAD: Thresholds(load.delay, load.queue_only),
+        PRESSURE: Thresholds(psi.delay, psi.queue_only),
+    }
 
 
 def _named(spool: Spool, word: str) -> list[JobName]:

@@ -100,6 +100,12 @@ class Index:
         return self._to_go.count
 
     @property
+    def answering(self) -> int:
+        """How many of them are for hosts that answer: what the channel could work off."""
+        names, unproven = self._to_go.names, self._is_unproven
+        return sum([len(waiting) for host, waiting in names.items() if not unproven(host)])
+
+    @property
     def full(self) -> bool:
         """Whether a sweep should pause before it reads on."""
         return self._to_go.count >= self._limit

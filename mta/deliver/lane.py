@@ -18,13 +18,14 @@ Invariants, each a property in tests/deliver/test_lane.py
 from __future__ import annotations
 
 from mta.deliver.desk import Desk, Flight, our_trouble
-from mta.deliver.facts import of_job, of_recipients
+from mta.deliver.facts import of_job, of_name, of_recipients
 from mta.deliver.hosts import Hosts
 from mta.deliver.index import Index
 from mta.deliver.rules import Rules
 from mta.deliver.shelf import Shelf
 from mta.errors import PosthouseError
 from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide, slots
+from mta.policy.load import QUEUE_ONLY, Standing
 from mta.policy.select import ALL_AGES
 from mta.spool.layout import arrived
 from mta.types import CHANNEL, Host, Outcome, Recipient
@@ -32,39 +33,21 @@ from mta.values import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import Protocol
 
     from mta.config.model import Channel
     from mta.deliver.desk import Clock
+    from mta.deliver.rules import Program
     from mta.machine.log import Log
     from mta.policy.decide import HostFacts
-    from mta.spool.entry import Envelope, RecipientState
+    from mta.spool.entry import RecipientState
     from mta.spool.layout import JobName
     from mta.spool.spool import Claim, Spool
-
-    class Program(Protocol):
-        """The channel program as a lane sees it."""
-
-        @property
-        def free(self) -> int:
-            """How many more jobs it takes now."""
-
-        def want(self) -> None:
-            """Start it if it does not run and may be started."""
-
-        def send(self, flight: Flight, body: int) -> int:
-            """Hand over a job with its body's descriptor; return the job's tag."""
-
-        def flush(self) -> None:
-            """Write what send() has gathered."""
-
-        def refusal(self, envelope: Envelope) -> Outcome | None:
-            """Return the failure of a message that it cannot take, None if it can."""
 
 
 __all__ = ["Lane", "Rules"]
 
 ASKED_LIMIT = 1000  # hosts
+LOADED = 10.0  # until a job is looked at again that the load kept back
 LONG = 3600.0  # until a job is read again that waits for a word, not for a time
 BATCH = 64  # jobs that one pump looks at, before the program's answers are read again
 READY, WAITING, IN_FLIGHT, SETTLING = "ready", "waiting", "in flight", "settling"
@@ -84,7 +67,8 @@ class Lane:
             probing=channel.program not in PLAIN,
         )
         self.index = Index(self.hosts.is_unproven, rules.index_limit)
-        self.load = 0
+        self.standing = Standing()  # of the load
+        self.settled = 0  # attempts at hosts that answer, in all
         self.stopping = False
         self.latest_host: Host = ""
         self._per_host = channel.concurrency if channel.program in PLAIN else channel.per_host
@@ -101,6 +85,7 @@ class Lane:
         self._troubles = 0
         self._paused_until = 0.0
         self._dated = ("", 0.0)
+        self._newest = 0.0  # when the latest job arrived that was tried for the first time
         self._asked: dict[Host, float] = {}  # when hosts asked for their mail (ETRN)
 
     def attach(self, program: Program) -> None:
@@ -116,6 +101,11 @@ class Lane:
     def idle(self) -> bool:
         """Whether all that may go now has gone, as far as the lane knows."""
         return not (self.in_flight or self.index.waiting or len(self._shelf) or self._sweep)
+
+    def age_of_latest(self, now: float) -> float:
+        """Return how old new mail was when it went, while the index does not see all that waits."""
+        unseen = self.index.overflow or self._sweep is not None
+        return max(0.0, now - self._newest) if unseen and self._newest else 0.0
 
     @property
     def next_due(self) -> float | None:
@@ -192,9 +182,12 @@ class Lane:
             self.in_flight,
             self.hosts.unproven,
             self._paused_until,
-            self.load,
+            self.standing.level,
             self._rules.ages.at(now),
             self._rules.force_before,
+            load_limit=self.standing.threshold,
+            load_average=self.standing.value,
+            queue_factor=self._rules.queue_factor,
         )
 
     def about(self, host: Host, now: float) -> tuple[HostFacts, Room]:
@@ -258,6 +251,9 @@ class Lane:
         name = self.index.pop(host)
         self.index.ready(host)
         claim = None
+        if self.standing.level >= QUEUE_ONLY and self._outweighed(name, now):
+            self.index.later(name, now + LOADED)
+            return
         try:
             claim = self._spool.claim(name)
             if claim is None:
@@ -270,12 +266,18 @@ class Lane:
             if claim is not None:
                 claim.release()
 
+    def _outweighed(self, name: JobName, now: float) -> bool:
+        """Tell whether the load keeps a job back, whatever its file may say."""
+        verdict = self._decide(of_name(name, self._arrived(name)), now)
+        return verdict.verdict == WAIT and verdict.gate == "load"
+
     def _hand_over(self, claim: Claim, program: Program, now: float) -> bool:
         """Give a claimed job to the program if it is due; return whether it was."""
         tried, facts = self._due(claim, now)
         verdict = self._decide(facts, now)
         if verdict.verdict != GO:
             least = 1.0 if verdict.verdict == WAIT or verdict.when else LONG
+            least = LOADED if verdict.gate == "load" else least
             self.index.later(claim.name, max(verdict.when, now + least))
             return False
         flight = Flight(claim, tried, now, self._clock.monotonic())
@@ -287,6 +289,8 @@ class Lane:
             return True
         self._flights[program.send(flight, claim.open_body())] = flight
         self.hosts.launch(facts.host)
+        if not tried[0][1].last:
+            self._newest = facts.arrived
         self.latest_host = facts.host
         return True
 
@@ -370,6 +374,7 @@ class Lane:
 
     def _landed(self, flight: Flight, when: float) -> None:
         self._settling.discard(flight.name.key)
+        self.settled += not self.hosts.is_unproven(flight.name.host)
         if when:
             self.index.later(flight.name, when)
         else:

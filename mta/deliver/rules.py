@@ -10,7 +10,32 @@ from mta.policy.select import Ages
 from mta.values import TYPE_CHECKING, frozen
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
+    from mta.deliver.desk import Flight
     from mta.deliver.flags import Flags
+    from mta.spool.entry import Envelope
+    from mta.types import Outcome
+
+    class Program(Protocol):
+        """The channel program as a lane sees it."""
+
+        @property
+        def free(self) -> int:
+            """How many more jobs it takes now."""
+
+        def want(self) -> None:
+            """Start it if it does not run and may be started."""
+
+        def send(self, flight: Flight, body: int) -> int:
+            """Hand over a job with its body's descriptor; return the job's tag."""
+
+        def flush(self) -> None:
+            """Write what send() has gathered."""
+
+        def refusal(self, envelope: Envelope) -> Outcome | None:
+            """Return the failure of a message that it cannot take, None if it can."""
+
 
 __all__ = ["Rules", "rules_of"]
 
@@ -28,9 +53,10 @@ class Rules:
     dead_ttl: float | None = None
     force_before: float = 0.0
     index_limit: int = LIMIT
+    queue_factor: float = 0.0
 
 
-def rules_of(flags: Flags, now: float) -> Rules:
+def rules_of(flags: Flags, now: float, queue_factor: float = 0.0) -> Rules:
     """Return the lanes' rules; a pass by hand tries every job once, due or not."""
     named = bool(flags.ids)
     return Rules(
@@ -38,4 +64,5 @@ def rules_of(flags: Flags, now: float) -> Rules:
         not flags.unsorted,
         flags.dead_ttl,
         0.0 if flags.background and not named else now,
+        queue_factor=queue_factor,
     )

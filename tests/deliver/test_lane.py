@@ -5,12 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta.deliver.desk import Desk
-from mta.deliver.lane import Lane, Rules
-from mta.policy.load import QUEUE_ONLY
+from mta.deliver.lane import LOADED, Lane, Rules
+from mta.policy.load import QUEUE_ONLY, Standing
 from mta.policy.select import Ages
+from mta.spool.layout import tag
 from mta.types import CHANNEL, HOST, Outcome, Reply
 from mta.values import replace
-from tests.deliver.fakes import EPOCH, Clock, Log, Program, Returns, Spool, channel
+from tests.deliver.fakes import AUTHOR, EPOCH, Clock, Log, Program, Returns, Spool, channel
 
 OK = Outcome(Reply(250, "2.0.0", "ok"))
 GREY = Outcome(Reply(451, "4.7.1", "come back later"))
@@ -299,16 +300,60 @@ def test_a_job_without_its_body_waits_and_holds_nobody_up():
     assert "no body" in house.log.of("warning")[0][0]
 
 
-def test_queue_only_stops_the_lane():
+def test_queue_only_without_a_factor_stops_the_lane():
     house = House()
     house.queue("a", "b")
-    house.lane.load = QUEUE_ONLY
+    house.lane.standing = Standing(QUEUE_ONLY, "load", 9.0, 8.0)
     house.lane.sweep()
     house.pump()
     assert not house.program.sent
-    house.lane.load = 0
+    house.lane.standing = Standing()
     house.pump()
     assert len(house.program.sent) == 2
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2_000_000), st.integers(1, 40), st.booleans()), max_size=8),
+    st.floats(8, 80),
+)
+def test_queue_only_lets_go_what_outweighs_the_load(jobs, load):
+    house = House(rules=Rules(queue_factor=600_000.0), concurrency=40, per_host=40)
+    may, names = set(), []
+    for n, (size, recipients, tagged) in enumerate(jobs):
+        name = house.spool.add(f"h{n}", house.clock.now, recipients=recipients)
+        entry = house.spool.jobs.pop(name)
+        if tagged:
+            name = replace(name, tag=tag("normal", size, recipients, AUTHOR))
+        house.spool.jobs[name] = replace(entry, envelope=replace(entry.envelope, size=size))
+        names.append(name)
+        if size + 30_000 * recipients <= 600_000 / (load - 8.0 + 1.0):
+            may.add(name)
+    house.lane.standing = Standing(QUEUE_ONLY, "load", load, 8.0)
+    house.lane.hosts.is_unproven = lambda host: False
+    house.run(lambda host: OK)
+    assert set(house.program.history) == may
+    house.lane.standing = Standing()
+    house.clock.now += LOADED + 1
+    house.run(lambda host: OK)
+    assert set(house.program.history) == set(names)
+
+
+def test_what_the_load_keeps_back_is_not_read_again_and_again():
+    house = House(rules=Rules(queue_factor=600_000.0))
+    name = house.queue("a")[0]
+    entry = house.spool.jobs.pop(name)
+    heavy = replace(name, tag=tag("normal", 5_000_000, 1, AUTHOR))
+    house.spool.jobs[heavy] = replace(entry, envelope=replace(entry.envelope, size=5_000_000))
+    house.lane.standing = Standing(QUEUE_ONLY, "load", 9.0, 8.0)
+    for _ in range(50):
+        house.lane.sweep()
+        house.pump()
+        house.clock.now += 1
+    assert house.spool.opened[heavy] == 0
+    house.lane.standing = Standing()
+    house.clock.now += LOADED
+    house.pump()
+    assert house.spool.opened[heavy] == 1
 
 
 def test_a_program_that_takes_fewer_jobs_is_not_given_more():
