@@ -56,6 +56,7 @@ class Tally:
         self.oldest = 0.0
         self.oldest_id = ""
         self.last_try = 0.0
+        self.held = 0
         self.hosts: dict[str, tuple[int, float]] = {}
 
     def add(self, entry: Entry) -> None:
@@ -65,6 +66,7 @@ class Tally:
             self.oldest, self.oldest_id = when, entry.envelope.id
         self.jobs += 1
         self.octets += entry.envelope.size
+        self.held += entry.held is not None
         self.last_try = max(self.last_try, *[state.last for state in entry.states])
         count, since = self.hosts.get(entry.job.host, (0, when))
         self.hosts[entry.job.host] = (count + 1, since)
@@ -130,6 +132,8 @@ def _paragraph(
         yield f"\t\t  {'deliver message':<26}:  {_stamp(counted.last_try)}"
     else:
         yield "\t\t  No deliver message"
+    if counted.held:
+        yield f"\t\t  {counted.held} held by an operator"
     late = now - counted.oldest >= shape.age
     mark = "*** WAITING **" if late else ""
     which = f"  {counted.oldest_id}" if shape.first else ""

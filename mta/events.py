@@ -51,6 +51,13 @@ def _failures(failures: dict[str, int]) -> str:
     return ", ".join([f"{count} {word}" for word, count in failures.items()]) or "none"
 
 
+_NOTES = {"hold": "held", "release": "released", "due": "to be tried at once"}
+
+
+def _by(e: Event) -> str:
+    return f" by {e['by']}" + (f": {e['text']}" if e["text"] else "")
+
+
 _TELL: dict[str, Callable[[Event], str]] = {
     "queued": lambda e: (
         f"queued from <{e['from']}>, {e['size']} octets, {e['recipients']} recipient(s)"
@@ -77,6 +84,11 @@ _TELL: dict[str, Callable[[Event], str]] = {
     "removed": lambda e: "removed: nothing is left to do",
     "notified": lambda e: f"{e['about']} of {e['id']} reported to <{e['to']}> as {e['dsn']}",
     "unreported": lambda e: f"failure of {e['id']} for {e['to']} not reported, as was asked",
+    "noted": lambda e: f"job {e['number']} in queue {e['queue']} {_NOTES[e['note']]}{_by(e)}",
+    "deleted": lambda e: f"deleted for {', '.join(e['to'])}{_by(e)}",
+    "rerouted": lambda e: f"job {e['number']} goes another way, as {e['new']}{_by(e)}",
+    "suspended": lambda e: f"{e['what']} suspended until {e['until'] or 'resumed'}{_by(e)}",
+    "resumed": lambda e: f"{e['what']} resumed by {e['by']}",
     "dead_host": lambda e: (
         f"host {e['host']} on {e['channel']} is dead until {e['until']}: "
         f"{e['code']} {e['status']} {e['text']}"

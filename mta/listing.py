@@ -85,7 +85,7 @@ def path_text(path: ReversePath) -> str:
 
 def record(entry: Entry) -> dict[str, Any]:
     """Return a job for a program."""
-    job, envelope = entry.job, entry.envelope
+    job, envelope, held = entry.job, entry.envelope, entry.held
     return {
         "id": envelope.id,
         "number": job.number,
@@ -96,6 +96,7 @@ def record(entry: Entry) -> dict[str, Any]:
         "size": envelope.size,
         "from": str(job.reverse_path),
         "origin": envelope.origin,
+        "held": None if held is None else {"by": held.who, "since": held.at, "text": held.text},
         "recipients": [
             {
                 "to": str(recipient.mailbox),
@@ -120,5 +121,6 @@ def lines(root: str, wanted: Wanted, now: float, *, as_json: bool = False) -> It
         head = f"{entry.envelope.id} {job.queue} {job.channel} {job.host or '-'}"
         for recipient, state in entry.pending:
             due = "due" if state.retry_at <= now else f"until {time.ctime(state.retry_at)}"
+            due = due if entry.held is None else f"held by {entry.held.who}"
             reason = f": {state.outcome.reply}" if state.outcome is not None else ""
             yield printable(f"{head} {recipient.mailbox} {state.state} {due}{reason}")

@@ -1,7 +1,7 @@
 """mailq: the queue as Postfix's postqueue shows it, as text (-p) and as JSON lines (-j).
 
 Source   showq's long format and ``postqueue -j`` of Postfix 3.7.  "*" after an
-         id: some recipient has not been tried yet, or is due now.
+         id: some recipient has not been tried yet, or is due now; "!": all its jobs are held.
 """
 
 from __future__ import annotations
@@ -52,10 +52,12 @@ def text_lines(entries: Iterator[Entry], now: float) -> Iterator[str]:
 
 def _block(message_id: str, group: list[Entry], now: float) -> Iterator[str]:
     envelope = group[0].envelope
-    active = any(s.retry_at <= now for entry in group for _, s in entry.pending)
+    going = [entry for entry in group if entry.held is None]
+    active = any(s.retry_at <= now for entry in going for _, s in entry.pending)
+    sign = "!" if not going else "*" if active else ""
     when = time.ctime(arrived(message_id))[:19]
     path = printable(path_text(envelope.reverse_path))
-    yield _row(message_id + ("*" if active else ""), str(envelope.size), when, path)
+    yield _row(message_id + sign, str(envelope.size), when, path)
     told = ""
     for entry in group:
         for recipient, state in entry.pending:
@@ -71,6 +73,7 @@ def json_lines(entries: Iterator[Entry], now: float) -> Iterator[str]:
     for message_id, group in messages(entries):
         pending = [pair for entry in group for pair in entry.pending]
         waits = all(state.retry_at > now for _, state in pending)
+        held = all(entry.held is not None for entry in group)
         recipients = []
         for recipient, state in pending:
             shown = {"address": str(recipient.mailbox)}
@@ -80,7 +83,7 @@ def json_lines(entries: Iterator[Entry], now: float) -> Iterator[str]:
                 shown["delay_reason"] = str(state.outcome.reply)
             recipients.append(shown)
         record = {
-            "queue_name": "deferred" if waits else "active",
+            "queue_name": "hold" if held else "deferred" if waits else "active",
             "queue_id": message_id,
             "arrival_time": int(arrived(message_id)),
             "message_size": group[0].envelope.size,

@@ -16,6 +16,7 @@ from tests.queued import ALICE, BUSY, accept, defer, new_config
 
 COMMANDS = {"up", "demo", "check", "route", "why", "queue", "trace", "tail", "status", "password"}
 COMMANDS |= {"daemons", "reload"}
+COMMANDS |= {"hold", "release", "requeue", "delete", "return", "bounce"}
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from mta.machine.load import Watch
 from mta.machine.log import Log
 from mta.machine.notify import READY, STOPPING, tell
 from mta.machine.process import Signals, set_title
-from mta.machine.wake import Ear
+from mta.machine.wake import AGAIN, ALL_AGAIN, Ear
 from mta.policy.load import LOAD, PRESSURE, Thresholds
 from mta.spool.entry import Envelope
 from mta.spool.intake import take_in
@@ -200,10 +200,15 @@ class Daemon:
                     if lane.channel.queue == queue:
                         lane.hurry(host)
                 continue
-            files = datagram.decode("utf-8", "surrogateescape").split("\n")
+            again = datagram[:1] == AGAIN
+            files = datagram[again:].decode("utf-8", "surrogateescape").split("\n")
             names = [n for n in (JobName.parse(queue, file) for file in files) if n is not None]
             for lane in self._lanes:
-                if lane.channel.queue == queue:
+                if lane.channel.queue != queue:
+                    continue
+                if again:
+                    lane.recall(None if datagram == ALL_AGAIN else names)
+                else:
                     lane.offer(names)
         self._nudge()
 

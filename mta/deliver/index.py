@@ -213,6 +213,19 @@ class Index:
             if self._known.get(key) == when:
                 self._admit(key, name)
 
+    def recall(self, name: JobName) -> bool:
+        """Let a name go though it waits for a time, or is new; return whether it does."""
+        if self._known.get(name.key):
+            del self._known[name.key]
+        return self.offer(name)
+
+    def recall_all(self) -> None:
+        """Let all names go that wait for a time."""
+        waiting, self._later = self._later, []
+        for when, key, name, *_ in sorted(waiting, key=lambda entry: entry[1]):
+            if self._known.get(key) == when:
+                self.recall(name)
+
     def revisit(self, now: float, most: int = 1000) -> bool:
         """Let go whose time has come, at most so many names; return whether more wait for it."""
         while self._returns and self._returns[0][0] <= now:

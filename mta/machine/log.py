@@ -220,6 +220,33 @@ class Log:
         """A failure was reported to nobody, because its NOTIFY asked for that."""
         self._event("unreported", {"id": id, "to": str(recipient.mailbox)})
 
+    def noted(self, id: str, number: int, queue: str, note: str, by: str, text: str) -> None:
+        """An operator noted hold, release or due on a job."""
+        fields = {"id": id, "number": number, "queue": queue, "note": note}
+        self._event("noted", {**fields, "by": by, "text": text})
+
+    def deleted(
+        self, id: str, number: int, queue: str, recipients: Sequence[Recipient], by: str, text: str
+    ) -> None:
+        """An operator deleted a job; these recipients do not get it, and nobody is told."""
+        fields = {"id": id, "number": number, "queue": queue}
+        to = [str(recipient.mailbox) for recipient in recipients]
+        self._event("deleted", {**fields, "to": to, "by": by, "text": text})
+
+    def rerouted(self, id: str, number: int, queue: str, new: str, by: str, text: str) -> None:
+        """A job goes another way, as message ``new``; ``by`` an operator, or deliver."""
+        fields = {"id": id, "number": number, "queue": queue, "new": new}
+        self._event("rerouted", {**fields, "by": by, "text": text})
+
+    def suspended(self, what: str, by: str, until: float, text: str) -> None:
+        """An operator has mail of ``what`` wait, as "host mx.test"; ``until`` 0.0 for ever."""
+        fields = {"what": what, "by": by, "until": _iso(until) if until else ""}
+        self._event("suspended", {**fields, "text": text})
+
+    def resumed(self, what: str, by: str) -> None:
+        """An operator let that mail go again."""
+        self._event("resumed", {"what": what, "by": by})
+
     def dead_host(self, channel: str, host: Host, outcome: Outcome, until: float) -> None:
         """``host`` refused to talk, and is left alone until ``until``."""
         reply = outcome.reply

@@ -181,6 +181,24 @@ def _how(status: int) -> str:
     return f"signal {-status}" if status < 0 else f"exit status {status}"
 
 
+# What Postfix's postsuper says of the like.
+_NOTED = {"hold": "placed on hold", "release": "released from hold", "due": "requeued"}
+
+
+def _by(e: Fields) -> str:
+    """Who gave an order, and why if he said so."""
+    return f" by {e['by']}" + (f": {e['text']}" if e["text"] else "")
+
+
+def _noted(e: Fields) -> tuple[tuple[str, str], ...]:
+    return (("postsuper", f"{e['id']}: {_NOTED[e['note']]}{_by(e)}"),)
+
+
+def _deleted(e: Fields) -> tuple[tuple[str, str], ...]:
+    to = ", ".join([f"<{_address(address)}>" for address in e["to"]])
+    return (("postsuper", f"{e['id']}: deleted{_by(e)}: {to}"),)
+
+
 # event → (the level it is written at, fields → its lines, each a service and a text;
 # service "" is the process that writes the log).
 TEXT: dict[str, tuple[int, Callable[[Fields], tuple[tuple[str, str], ...]]]] = {
@@ -204,6 +222,17 @@ TEXT: dict[str, tuple[int, Callable[[Fields], tuple[tuple[str, str], ...]]]] = {
         _FST,
         lambda e: (("", f"{e['id']}: failure for <{_address(e['to'])}> not reported: NOTIFY"),),
     ),
+    "noted": (_GEN, _noted),
+    "deleted": (_GEN, _deleted),
+    "rerouted": (
+        _GEN,
+        lambda e: (("postsuper", f"{e['id']}: rerouted as {e['new']}{_by(e)}"),),
+    ),
+    "suspended": (
+        _GEN,
+        lambda e: (("", f"{e['what']} suspended until {e['until'] or 'resumed'}{_by(e)}"),),
+    ),
+    "resumed": (_GEN, lambda e: (("", f"{e['what']} resumed by {e['by']}"),)),
     "dead_host": (_GEN, _dead_host),
     "revived": (
         _GEN,

@@ -2,7 +2,8 @@
 
     RUNTIME/intake               "SEGMENT OFFSET": synced so far
     RUNTIME/wake/QUEUE.PID       "HOUR/ID.N-TAG.HOST" lines: new jobs; "*": look for yourself;
-                                 "!HOST": what waits for that host is to be tried now (ETRN)
+                                 "!HOST": what waits for that host is to be tried now (ETRN);
+                                 "+" before such lines: look at these again; "+*": at all
 
 A wake-up may be lost: then the next survey or sweep finds the work.  Nothing
 here waits, and nothing here fails a message.
@@ -14,17 +15,21 @@ from __future__ import annotations
 
 import _socket
 import os
+import time
 
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Bell", "Ear", "wake_host", "wake_intake"]
+__all__ = ["AGAIN", "ALL_AGAIN", "Bell", "Ear", "Recall", "wake_host", "wake_intake"]
 
 DATAGRAM = 1 << 14
 HELD = 20_000  # names kept for one deliver that does not listen just now; more become "*"
 EVERYTHING = b"*"
+AGAIN, ALL_AGAIN = b"+", b"+*"
+RECALLED = 2000  # names of one queue that are told one by one
+PATIENCE = 2.0  # seconds that a deliver has to hear of a change
 
 
 def _address(runtime: str, name: str) -> tuple[str, int]:
@@ -182,7 +187,7 @@ def _datagrams(names: list[str] | None) -> tuple[list[bytes], list[int]]:
     octets = 0
     for name in names:
         line = name.encode("utf-8", "surrogateescape")
-        if octets + len(line) + 1 > DATAGRAM:
+        if octets + len(line) + 2 > DATAGRAM:
             datagrams.append(b"\n".join(lines))
             counts.append(len(lines))
             lines, octets = [], 0
@@ -201,3 +206,49 @@ def _remove_dead(path: str) -> None:
             os.unlink(path)
         except FileNotFoundError:
             pass
+
+
+class Recall:
+    """What a command has done to jobs, for the delivers that know them already.
+
+    Unlike Bell it is used once, by somebody who can wait a moment.
+    """
+
+    def __init__(self, runtime: str) -> None:
+        """Tell the delivers that listen below RUNTIME/wake."""
+        self._runtime = runtime
+        self._files: dict[str, list[str]] = {}
+        self._many: set[str] = set()
+
+    def add(self, queue: str, file: str) -> None:
+        """Have the delivers of ``queue`` look again at the job "HOUR/ID.N-TAG.HOST"."""
+        files = self._files.setdefault(queue, [])
+        if len(files) < RECALLED:
+            files.append(file)
+        else:
+            self._many.add(queue)
+
+    def send(self) -> None:
+        """Tell them what was added."""
+        try:
+            ears = os.listdir(f"{self._runtime}/wake") if self._files else []
+        except OSError:
+            ears = []
+        for ear in ears:
+            queue = ear.rpartition(".")[0]
+            if queue in self._files:
+                lines = [ALL_AGAIN]
+                if queue not in self._many:
+                    lines = [AGAIN + data for data in _datagrams(self._files[queue])[0]]
+                self._tell(ear, lines)
+        self._files, self._many = {}, set()
+
+    def _tell(self, ear: str, datagrams: list[bytes]) -> None:
+        limit = time.monotonic() + PATIENCE
+        while datagrams:
+            sent = _send(self._runtime, f"wake/{ear}", datagrams)
+            if sent is None or time.monotonic() > limit:
+                return  # it is gone, or hangs: it reads the jobs when it comes to them
+            datagrams = datagrams[sent:]
+            if datagrams:
+                time.sleep(0.01)

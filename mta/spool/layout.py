@@ -129,13 +129,18 @@ def host_word(host: str) -> str:
 
 def tag(kind: Kind | str, size: int, recipients: int, path: ReversePath) -> str:
     """Return the tag of a job: see above."""
+    return f"{kind[0]}{_scale(size)}{_scale(recipients)}{author_signs(path)}"
+
+
+def author_signs(path: ReversePath) -> str:
+    """Return the signs that names of jobs of one reverse-path share, whatever its case."""
     known = _authors.get(path)
     if known is None:
         if len(_authors) >= AUTHORS_MAX:
             _authors.clear()
         digest = zlib.crc32(str(path).lower().encode("utf-8", "surrogatepass"))
         known = _authors[path] = _encode(digest % 31**AUTHOR_SIGNS, AUTHOR_SIGNS)
-    return f"{kind[0]}{_scale(size)}{_scale(recipients)}{known}"
+    return known
 
 
 def _scale(number: int) -> str:

@@ -134,6 +134,11 @@ class Entry:
                 return note
         return None
 
+    @property
+    def held(self) -> Note | None:
+        """The note that holds the job back, if one does."""
+        return self.note(HOLD) if self.notes else None
+
     def own(self, channel: str) -> str:
         """Return ``channel`` as attempt lines have it: "" for the job's own."""
         return "" if channel == self.job.channel else channel

@@ -86,7 +86,7 @@ class Claim:
                 s.state, states[at].attempts + 1, s.at, s.retry_at, s.outcome
             )
             self.spool.settled.append((self.name, s, told))
-        entry = Entry(entry.envelope, entry.job, entry.segment, -1, tuple(states))
+        entry = Entry(entry.envelope, entry.job, entry.segment, -1, tuple(states), entry.notes)
         self.spool.jobs[self.name] = entry
         if entry.pending:
             return False

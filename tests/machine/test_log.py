@@ -339,6 +339,62 @@ GOLDEN = [
         f'"id":"{ID}","to":"bob@example.org"}}',
     ),
     (
+        "noted",
+        lambda log: log.noted(ID, 0, "smtp", "hold", "root", "ask Ann"),
+        [f"posthouse/postsuper[PID]: {ID}: placed on hold by root: ask Ann"],
+        f'"id":"{ID}","number":0,"queue":"smtp","note":"hold","by":"root","text":"ask Ann"}}',
+    ),
+    (
+        "noted",
+        lambda log: log.noted(ID, 1, "smtp", "due", "root", ""),
+        [f"posthouse/postsuper[PID]: {ID}: requeued by root"],
+        f'"id":"{ID}","number":1,"queue":"smtp","note":"due","by":"root","text":""}}',
+    ),
+    (
+        "deleted",
+        lambda log: log.deleted(ID, 0, "smtp", [Recipient(0, BOB)], "root", "spam"),
+        [f"posthouse/postsuper[PID]: {ID}: deleted by root: spam: <bob@example.org>"],
+        (
+            f'"id":"{ID}","number":0,"queue":"smtp","to":["bob@example.org"],"by":"root",'
+            '"text":"spam"}'
+        ),
+    ),
+    (
+        "rerouted",
+        lambda log: log.rerouted(ID, 0, "smtp", "3XK7Q0ZJ2C", "deliver", "channel table"),
+        [f"posthouse/postsuper[PID]: {ID}: rerouted as 3XK7Q0ZJ2C by deliver: channel table"],
+        (
+            f'"id":"{ID}","number":0,"queue":"smtp","new":"3XK7Q0ZJ2C","by":"deliver",'
+            '"text":"channel table"}'
+        ),
+    ),
+    (
+        "suspended",
+        lambda log: log.suspended("host mx.example.org", "root", NOON + 900, "they move"),
+        [
+            (
+                "posthouse/deliver[PID]: host mx.example.org suspended until 2026-11-22T12:15:00Z "
+                "by root: they move"
+            )
+        ],
+        (
+            '"what":"host mx.example.org","by":"root","until":"2026-11-22T12:15:00Z",'
+            '"text":"they move"}'
+        ),
+    ),
+    (
+        "suspended",
+        lambda log: log.suspended("queue smtp", "root", 0.0, ""),
+        ["posthouse/deliver[PID]: queue smtp suspended until resumed by root"],
+        '"what":"queue smtp","by":"root","until":"","text":""}',
+    ),
+    (
+        "resumed",
+        lambda log: log.resumed("queue smtp", "root"),
+        ["posthouse/deliver[PID]: queue smtp resumed by root"],
+        '"what":"queue smtp","by":"root"}',
+    ),
+    (
         "dead_host",
         lambda log: log.dead_host("smtp", "example.org", BUSY, NOON + 900),
         [

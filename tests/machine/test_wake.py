@@ -2,7 +2,7 @@
 
 import os
 
-from mta.machine.wake import HELD, Bell, Ear, wake_intake
+from mta.machine.wake import HELD, RECALLED, Bell, Ear, Recall, wake_intake
 
 
 def test_intake_hears_how_far_a_segment_is_synced(tmp_path):
@@ -76,3 +76,25 @@ def test_without_a_descriptor_nobody_is_woken_and_nothing_fails(tmp_path, monkey
     monkeypatch.setattr("mta.machine.wake._socket.socket", socket)
     assert not wake_intake(str(tmp_path), "SEG", 1)
     ear.close()
+
+
+def test_an_operators_change_is_told_name_by_name_or_as_all(tmp_path, monkeypatch):
+    runtime = str(tmp_path)
+    ear, other = Ear(runtime, "wake/smtp.1"), Ear(runtime, "wake/local.1")
+    recall = Recall(runtime)
+    recall.send()
+    recall.add("smtp", "H/A.0.x")
+    recall.add("smtp", "H/B.0.y")
+    recall.send()
+    recall.send()
+    assert ear.read() == [b"+H/A.0.x\nH/B.0.y"] and other.read() == []
+    for number in range(RECALLED + 1):
+        recall.add("smtp", f"H/{number}.0.x")
+    recall.send()
+    assert ear.read() == [b"+*"]
+    monkeypatch.setattr("mta.machine.wake.PATIENCE", 0.1)
+    for _ in range(50):  # nobody listens: it gives up in time
+        for number in range(1000):
+            recall.add("smtp", f"H/{number:0200}.0.x")
+        recall.send()
+    assert all(len(datagram) <= 1 << 14 and datagram[:1] == b"+" for datagram in ear.read())

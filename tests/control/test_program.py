@@ -1,0 +1,188 @@
+"""mta hold and its kin on a spool of files: what is touched, counted and shown."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mta import mailq
+from mta.control import program, wanted
+from mta.control.program import Task
+from mta.control.walk import find, shown
+from mta.errors import UsageError
+from mta.listing import jobs
+from mta.machine.logread import read_events
+from mta.policy.filters import EVERYTHING, Filter
+from mta.spool.layout import host_word
+from mta.spool.spool import Spool
+from mta.types import FAILED, NULL_PATH
+from tests.queued import ALICE, accept, defer, new_config
+
+FAR, NEAR = "bob@far.example", "ann@near.example"
+
+
+class House:
+    def __init__(self, root: Path) -> None:
+        self.config = new_config(root)
+        self.spool = Spool.open(self.config.spool)
+        self.said: list[str] = []
+
+    def do(self, verb: str, asked: Filter = EVERYTHING, **how) -> int:
+        self.said = []
+        return program.run(self.config, Task(verb, asked, **how), self.said.append)
+
+    def json(self, verb: str, asked: Filter = EVERYTHING, **how):
+        status = self.do(verb, asked, as_json=True, **how)
+        return status, [json.loads(line) for line in self.said]
+
+    def events(self, kind: str) -> list[dict]:
+        return [e for e in read_events(self.config.log.dir) if e["event"] == kind]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def host(name: str) -> Filter:
+    return Filter(host=name, host_word=host_word(name))
+
+
+def test_ac1_a_held_job_says_so_until_it_is_released(house: House) -> None:
+    far, near = accept(house.spool, FAR), accept(house.spool, NEAR)
+    assert house.do("hold", host("far.example"), text="ask Ann") == 0
+    assert house.said == ["1 job held"]
+    held = {e.envelope.id: e.held for e in jobs(house.spool)}
+    assert held[near] is None and held[far] is not None and held[far].text == "ask Ann"
+    assert [e["note"] for e in house.events("noted")] == ["hold"]
+    listed = list(mailq.text_lines(jobs(house.spool), 0.0))
+    assert any(line.startswith(far + "!") for line in listed)
+    assert not any(line.startswith(near + "!") for line in listed)
+    names = [json.loads(x)["queue_name"] for x in mailq.json_lines(jobs(house.spool), 9e9)]
+    assert names == ["hold", "active"]
+    assert house.do("hold", host("far.example")) == 0
+    assert house.said == ["0 jobs held; 1 as it was"]
+    assert house.do("release", Filter(state="held")) == 0
+    assert all(e.held is None for e in jobs(house.spool))
+    assert house.do("release", Filter(state="held")) == 1
+    assert house.said == ["no such job waits"]
+
+
+def test_a_requeued_job_is_due(house: House) -> None:
+    far = accept(house.spool, FAR)
+    defer(house.spool, far, 100.0, 9e9)
+    assert house.do("requeue", Filter(reason="TIMED OUT")) == 0
+    (entry,) = jobs(house.spool)
+    due = entry.note("due")
+    assert due is not None and due.at > 100.0
+
+
+def test_ac2_a_deleted_job_is_gone_for_ever_and_only_the_log_knows(house: House) -> None:
+    far = accept(house.spool, FAR, NEAR)
+    assert house.do("delete", host("far.example"), text="spam") == 0
+    assert [e.job.host for e in jobs(house.spool)] == ["near.example"]
+    assert [e["to"] for e in house.events("deleted")] == [[FAR]]
+    assert house.events("removed") == []
+    assert house.do("delete", Filter(ids=(far,))) == 0
+    assert house.events("removed") and not list(jobs(house.spool))
+    again = Spool.open(house.config.spool)
+    again._ready = False  # as after a crash: what the journal still has is looked at anew
+    house.do("hold")
+    assert not list(jobs(again)) and house.do("hold") == 1
+
+
+def test_ac3_a_returned_job_is_told_to_its_author_first(house: House) -> None:
+    far = accept(house.spool, FAR, path=ALICE)
+    assert house.do("return", Filter(ids=(far,)), text="this host is no more") == 0
+    house.do("hold", host("nobody.example"))  # has the DSN taken in
+    (dsn,) = jobs(house.spool)
+    assert dsn.job.reverse_path == NULL_PATH and str(dsn.job.recipients[0].mailbox) == str(ALICE)
+    (attempt,) = house.events("attempt")
+    assert attempt["state"] == FAILED and attempt["text"] == "this host is no more"
+    assert [e["dsn"] for e in house.events("notified")] == [dsn.envelope.id]
+    assert house.do("return", Filter(ids=(dsn.envelope.id,))) == 0
+    assert not list(jobs(house.spool))
+    assert len(list((Path(house.config.spool) / "bad").iterdir())) == 1
+
+
+def test_cp1_a_job_in_anothers_hands_is_busy(house: House, monkeypatch) -> None:
+    monkeypatch.setattr(program, "PATIENCE", 0.2)
+    accept(house.spool, FAR, NEAR)
+    (name, _) = [n for names in house.spool.names("smtp") for n in names]
+    claim = house.spool.claim(name)
+    assert claim is not None
+    status, said = house.json("delete")
+    assert status == 75 and (said[-1]["done"], said[-1]["busy"]) == (1, 1)
+    monkeypatch.setattr(program.time, "sleep", lambda seconds: claim.release())
+    status, said = house.json("delete")
+    assert status == 0 and (said[-1]["done"], said[-1]["busy"]) == (1, 0)
+
+
+def test_cp2_a_dry_run_shows_and_changes_nothing(house: House) -> None:
+    ids = [accept(house.spool, FAR), accept(house.spool, NEAR)]
+    before = list(jobs(house.spool))
+    for verb in program.PAST:
+        status, said = house.json(verb, dry=True)
+        assert status == 0 and [line["id"] for line in said[:-1]] == ids
+        assert said[-1] == {"verb": verb, "dry_run": True, "jobs": 2, "hosts": 2}
+        assert house.do(verb, Filter(ids=("0" * 16,)), dry=True) == 1
+    assert list(jobs(house.spool)) == before
+    assert house.do("delete", limit=1) == 0 and len(list(jobs(house.spool))) == 1
+
+
+def test_many_are_lost_only_on_purpose(house: House, monkeypatch) -> None:
+    for _ in range(program.FEW + 1):
+        accept(house.spool, FAR)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    for verb in program.DRASTIC:
+        with pytest.raises(UsageError, match="--yes"):
+            house.do(verb)
+    assert house.do("hold") == 0
+    assert house.do("delete", limit=3) == 0
+    assert house.do("delete", sure=True) == 0
+    assert not list(jobs(house.spool))
+
+
+ASKED = [
+    *(EVERYTHING, host("far.example"), Filter(host=".far.example"), Filter(newer=60.0)),
+    *(Filter(older=60.0), Filter(recipient="@near.example"), Filter(queues=("smtp",))),
+    Filter(kind="bulk"),
+]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.sampled_from([FAR, NEAR, "x@sub.far.example"]), max_size=6), st.data())
+def test_w1_w2_what_is_found_is_what_is_meant(tmp_path_factory, mail, data) -> None:
+    spool = Spool.open(str(tmp_path_factory.mktemp("spool") / "s"))
+    ids = [accept(spool, address) for address in mail]
+    more = [Filter(ids=tuple(ids[:2])), Filter(author=str(ALICE))]
+    asked = data.draw(st.sampled_from([*ASKED, *more]))
+    now = 9e9 if asked.older else time.time()
+    opened = []
+    peek = spool.peek
+    spool.peek = lambda name: opened.append(name) or peek(name)  # type: ignore[method-assign]
+    found = list(find(spool, asked, now))
+    if not (asked.recipient or asked.author):
+        assert not opened
+    everything = [n for queue in spool.queues() for names in spool.names(queue) for n in names]
+    assert found == [n for n in everything if asked.holds(shown(n, peek(n)), now)]
+
+
+def test_what_was_typed_becomes_a_filter() -> None:
+    ident = "0" * 16
+    given_ = {"id": (ident,), "older": "2h", "larger": "1KiB", "host": "MX.Example", "queue": ()}
+    asked = wanted.read({**given_, "sender": "Ann@A.Example", "all": False})
+    assert (asked.ids, asked.older, asked.larger) == ((ident,), 7200.0, 1024)
+    assert asked.host == "mx.example" and asked.author == "ann@a.example" and asked.signs
+    assert wanted.read({"sender": "<>"}).signs and not wanted.read({"sender": "@a.example"}).signs
+    for bad in [{}, {"id": ("x",)}, {"older": "2"}, {"all": True, "host": "a"}]:
+        with pytest.raises(UsageError):
+            wanted.read(bad)
+    for bad in [{"larger": "big"}, {"recipient": "a b@"}, {"id": (ident + ".x",)}]:
+        with pytest.raises(UsageError, match=r"--|no id"):
+            wanted.read(bad)
