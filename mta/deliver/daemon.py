@@ -23,6 +23,7 @@ from mta.deliver.flows import Flows
 from mta.deliver.keeper import Keeper
 from mta.deliver.lane import Lane
 from mta.deliver.options import options
+from mta.deliver.orders import recall
 from mta.deliver.programs import ChannelProgram
 from mta.deliver.returns import Returns
 from mta.deliver.rules import rules_of
@@ -33,7 +34,7 @@ from mta.machine.load import Watch
 from mta.machine.log import Log
 from mta.machine.notify import READY, STOPPING, tell
 from mta.machine.process import Signals, set_title
-from mta.machine.wake import AGAIN, ALL_AGAIN, Ear
+from mta.machine.wake import AGAIN, Ear
 from mta.policy.load import LOAD, PRESSURE, Thresholds
 from mta.spool.entry import Envelope
 from mta.spool.intake import take_in
@@ -204,12 +205,9 @@ class Daemon:
             files = datagram[again:].decode("utf-8", "surrogateescape").split("\n")
             names = [n for n in (JobName.parse(queue, file) for file in files) if n is not None]
             for lane in self._lanes:
-                if lane.channel.queue != queue:
-                    continue
-                if again:
-                    lane.recall(None if datagram == ALL_AGAIN else names)
-                else:
-                    lane.offer(names)
+                if lane.channel.queue == queue:
+                    take = recall if again else Lane.offer
+                    take(lane, names)
         self._nudge()
 
     def _nudge(self) -> None:

@@ -223,16 +223,6 @@ class Lane:
             self.hosts.revive(host)
             self.index.hurry(host)
 
-    def recall(self, names: Sequence[JobName] | None) -> None:
-        """Look again at jobs that an operator has changed; at all that are known for None."""
-        if self.stopping:
-            return
-        if names is None:
-            self.index.recall_all()
-        for name in names or ():
-            if name.queue == self.channel.queue:
-                self.index.recall(name)
-
     def _next_host(self) -> Host | None:
         """Return the host whose turn it is; put aside and pass over those that may not have it."""
         now = self._clock.wall()

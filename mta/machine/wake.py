@@ -22,7 +22,7 @@ from mta.values import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["AGAIN", "ALL_AGAIN", "Bell", "Ear", "Recall", "wake_host", "wake_intake"]
+__all__ = ["AGAIN", "Bell", "Ear", "Recall", "wake_host", "wake_intake"]
 
 DATAGRAM = 1 << 14
 HELD = 20_000  # names kept for one deliver that does not listen just now; more become "*"

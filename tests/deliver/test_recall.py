@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from mta.deliver.orders import recall
 from mta.spool.entry import DUE, HOLD, RELEASE, Note
 from mta.types import Outcome, Reply
 from mta.values import replace
@@ -56,7 +57,7 @@ class Held(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.held, key=lambda name: name.id)))
         assert self.note(name, RELEASE)
         self.held.discard(name)
-        self.house.lane.recall(None if every else [name])
+        recall(self.house.lane, [] if every else [name])
         self.goes(name)
 
     @precondition(lambda self: self.house.spool.jobs)
@@ -65,7 +66,7 @@ class Held(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(self.names()))
         self.house.clock.now += 1.0
         if self.note(name, DUE):
-            self.house.lane.recall([name])
+            recall(self.house.lane, [name])
             if name not in self.held:
                 self.goes(name)
 
@@ -115,16 +116,16 @@ def test_what_waits_for_a_time_goes_when_it_is_recalled() -> None:
     house = House()
     (name,) = house.queue("a")
     house.run(lambda host: GREY)
-    house.lane.recall([name])
+    recall(house.lane, [name])
     house.pump()
     assert not house.program.sent, "it is not due: nobody noted that"
     entry = house.spool.jobs[name]
     house.clock.now += 1
     house.spool.jobs[name] = replace(entry, notes=(Note(DUE, house.clock.now, "root"),))
-    house.lane.recall(None)
+    recall(house.lane, [])
     house.pump()
     assert len(house.program.sent) == 1
     house.answer(next(iter(house.program.sent)), Outcome(Reply(451, "4.0.0", "again")))
-    house.lane.recall([name])
+    recall(house.lane, [name])
     house.pump()
     assert not house.program.sent, "once is once"
