@@ -3,13 +3,14 @@
 A job that is in another's hands (in flight, as a rule) is tried again for a few
 seconds, then told of as busy.
 
+State    Names come in slices, and of the busy BUSY_LIMIT are kept: memory does not grow
+         with the queue.
 Exit     0 all that was meant is done, 1 nothing was meant, 75 some were busy or
          could not be done, 64 a wrong command line.
 
 Invariants, each a test in tests/control/test_program.py
     CP1  Each job that the filter means is acted on, or counted as busy or failed.
     CP2  --dry-run changes nothing, and shows what the same command would touch.
-    CP3  Memory does not grow with the queue: names come in slices, the busy are bounded.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Units    Times are float seconds since the epoch.
 
-Invariants, each a property in tests/control/test_walk.py
+Invariants, each a property in tests/control/test_program.py
     W1   What is found is what the filter holds for, each once; with ids or ages only
          the directories of those hours are read.
     W2   A job whose name says enough is not opened.
