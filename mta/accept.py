@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from mta.address import parse_mailbox
 from mta.errors import PosthouseError
+from mta.policy.modes import INTERACTIVE
 from mta.route.router import Routed
 from mta.route.split import make_jobs
 from mta.types import MESSAGE, NULL_PATH, PLAIN, RECIPIENT, Mailbox, Outcome, Reply
@@ -53,6 +54,10 @@ class Door:
         self.router = router
         self.writer = writer
         self.domain = router.default_domain  # of addresses that are given without one
+        modes = config.modes()
+        self.interactive = frozenset(
+            [c.name for c in config.channels if modes[c.queue] == INTERACTIVE]
+        )  # channels whose mail submit tries itself
         self._most = {c.name: c.max_recipients for c in config.channels}
 
     def verify(self, text: str) -> Routed:
@@ -175,4 +180,4 @@ def open_door(config: Config) -> Door:
     from mta.spool.spool import Spool
 
     spool = Spool.open(config.spool)
-    return Door(config, spool, router(config), spool.writer())
+    return Door(config, spool, router(config), spool.writer(config.paths()))

@@ -64,7 +64,7 @@ def run(arguments: Sequence[str], now: float, say: Callable[[str], None]) -> Non
         raise UsageError("usage: cleanque [-w] [--config FILE]")
     given = dict(options)
     config = load_config(given.get("config"))
-    spool = Spool.open(config.spool)
+    spool = Spool.open(config.spool, paths=config.paths())
     log = Log(config.log.dir, config.log.formats, "cleanque")
     tidy(spool, log, now, say if "w" in given else lambda text: None)
     for name in spool.fs.list("bad"):

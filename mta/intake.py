@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 from mta.config.load import load_config
@@ -21,6 +22,7 @@ from mta.errors import PosthouseError, SpoolError, exit_code
 from mta.machine.log import Log
 from mta.machine.process import die_with_parent, set_title
 from mta.machine.wake import Bell, Ear
+from mta.policy.modes import BACKGROUND, rings
 from mta.spool.cleaning import SHARDS, clean
 from mta.spool.entry import Envelope
 from mta.spool.intake import Intake
@@ -40,14 +42,18 @@ ORPHAN_AGE = 4 * 3600.0  # seconds; younger bodies may be on their way
 class Daemon:
     """One intake; run() returns when it is told to stop."""
 
-    def __init__(self, spool: Spool, runtime: str, log: Log) -> None:
-        """Serve ``spool``; wake delivers through ``runtime``."""
+    def __init__(self, spool: Spool, runtime: str, log: Log, modes: Mapping[str, str]) -> None:
+        """Serve ``spool``; wake delivers through ``runtime``, as the queues' ``modes`` say."""
         self._log = log
         self._ear = Ear(runtime, "intake")
         self._bell = Bell(runtime)
         with suppress(OSError):  # where that cannot be, files are made as everywhere
             spool.fs.spread()
-        self._intake = Intake(spool, self._ring, self._queued)
+
+        def wakes(queue: str, mode: str) -> bool:
+            return rings(modes.get(queue, BACKGROUND), mode)
+
+        self._intake = Intake(spool, self._ring, self._queued, rings=wakes)
         self._spool = spool
         self._taken = 0
         self._shard = 0
@@ -131,7 +137,8 @@ def main(arguments: list[str] | None = None) -> int:
         lock = int(options["--lock-fd"])
         os.set_inheritable(lock, False)
         log = Log(config.log.dir, config.log.formats, "intake")
-        daemon = Daemon(Spool.open(config.spool), config.runtime, log)
+        spool = Spool.open(config.spool, paths=config.paths())
+        daemon = Daemon(spool, config.runtime, log, config.modes())
         log.started("intake", words)
         daemon.run(stopping)
         log.stopped("intake")

@@ -50,6 +50,7 @@ MODES = {
     "t": "use mta route ADDRESS",
     "P": "use mta queue",
 }
+_DELIVERY = {"b": "background", "i": "interactive", "q": "queue", "d": "defer"}  # -odX
 _CHECKED = {"B": ("7BIT", "8BITMIME"), "R": ("FULL", "HDRS"), "N": ()}
 _NOTIFY = {"never", "success", "failure", "delay"}
 
@@ -157,8 +158,22 @@ def _submit(config: str | None, options: Sequence[tuple[str, str]], operands: Se
         value.get("N", ""),
         value.get("R", ""),
         value.get("V", ""),
+        mode=_delivery(options),
     )
     return one_shot(request, read_input(0) if dots else until_dot(read_input(0)))
+
+
+def _delivery(options: Sequence[tuple[str, str]]) -> str:
+    """Return the mode that -odX or -ODeliveryMode=X asks for; "" where none does."""
+    given = [value[1:] for name, value in options if name == "o" and value[:1] == "d"]
+    long = [value.partition("=") for name, value in options if name == "O"]
+    given += [value for word, _, value in long if word.lower() == "deliverymode"]
+    if not given:
+        return ""
+    mode = _DELIVERY.get(given[-1][:1])
+    if mode is None:
+        raise UsageError("-od is followed by b, i, q or d")
+    return mode
 
 
 def until_dot(octets: Iterator[bytes]) -> Iterator[bytes]:

@@ -30,6 +30,7 @@ from mta.headers import (
     encoded_phrase,
     received,
 )
+from mta.policy.modes import INTERACTIVE, QUEUE
 from mta.types import PLAIN, Mailbox
 from mta.values import TYPE_CHECKING, frozen, replace
 
@@ -73,7 +74,9 @@ class Terms:
 
     ``from_header``: recipients are also those of the header (-t).
     ``submitted``: the header is complete as it is; only the trace is added.
-    ``notify`` is NOTIFY (RFC 3461) of all recipients.
+    ``notify`` is NOTIFY (RFC 3461) of all recipients.  ``mode`` is a delivery mode or
+    "", where the queues decide; ``attached``: whoever submits it makes the first attempt
+    himself, at what ``Submission.tries`` names.
     """
 
     reverse_path: ReversePath
@@ -83,6 +86,8 @@ class Terms:
     submitted: bool = False
     notify: str = ""
     wishes: Wishes = PLAIN
+    mode: str = ""
+    attached: bool = False
 
 
 class Submission:
@@ -91,6 +96,7 @@ class Submission:
     def __init__(self, door: Door, terms: Terms, routed: list[Routed]) -> None:
         """Take a message for the good recipients ``routed``."""
         self.refused: list[Refusal] = []  # of the header's recipients
+        self.tries: list[str] = []  # channels whose jobs are for the submitter to try
         self._door = door
         self._terms = terms
         self._routed = routed
@@ -130,9 +136,22 @@ class Submission:
             draft,
             self._routed,
             terms.reverse_path,
-            replace(terms.wishes, origin=f"uid={terms.caller.uid}"),
+            replace(terms.wishes, origin=f"uid={terms.caller.uid}", mode=self._mode()),
             dsn={r.mailbox: (terms.notify, "") for r in self._routed} if terms.notify else None,
         )
+
+    def _mode(self) -> str:
+        """Return what intake is told of the mode, and note what is tried here."""
+        wanted, door = self._terms.mode, self._door
+        if not self._terms.attached:
+            return wanted
+        channels = dict.fromkeys(t.channel for r in self._routed for t in r.targets)
+        if wanted == INTERACTIVE:
+            self.tries = list(channels)
+            return QUEUE
+        if not wanted:
+            self.tries = [channel for channel in channels if channel in door.interactive]
+        return INTERACTIVE if self.tries else wanted
 
     def abort(self) -> None:
         """Forget the message."""

@@ -21,6 +21,7 @@ from mta.accept import RefusedError, open_door
 from mta.arguments import FLAG, VALUE, read_options, read_span
 from mta.config.load import load_config
 from mta.errors import PosthouseError, UsageError, exit_code
+from mta.policy.modes import MODES
 from mta.submission import Submission, Terms, caller, verify_all
 from mta.types import Wishes
 from mta.values import TYPE_CHECKING, frozen
@@ -48,6 +49,7 @@ Takes one message from standard input and queues it for the recipients.
   -N when     reports wanted: never, or some of success,failure,delay
   -R what     what a report of failure returns: full or hdrs
   -V id       the name under which reports speak of the message
+  --mode how  background, interactive (tried before submit returns), queue or defer
   --expire time  give it up after this long, as 30m or 2h, if the channel does not before
   --requiretls only over TLS with a checked certificate, or not at all
   --submitted add nothing but a trace field to the header
@@ -61,7 +63,8 @@ _SHORT = {
     "h": FLAG, "i": FLAG, "t": FLAG, "v": FLAG,
 }  # fmt: skip
 _LONG = {
-    "config": VALUE, "expire": VALUE, "help": FLAG, "json": FLAG, "protocol": FLAG,
+    "config": VALUE, "expire": VALUE, "help": FLAG, "json": FLAG, "mode": VALUE,
+    "protocol": FLAG,
     "requiretls": FLAG, "submitted": FLAG, "verbose": FLAG, "version": FLAG,
 }  # fmt: skip
 
@@ -101,6 +104,7 @@ class Request:
     envid: str = ""
     requiretls: bool = False
     expire: str = ""
+    mode: str = ""
 
 
 def main() -> NoReturn:
@@ -176,7 +180,10 @@ def _request(options: Sequence[tuple[str, str]], operands: Sequence[str]) -> Req
         value.get("V", ""),
         "requiretls" in value,
         value.get("expire", ""),
+        value.get("mode", ""),
     )
+    if request.mode and request.mode not in MODES:
+        raise UsageError(f"--mode is one of {', '.join(MODES)}")
     if not operands and not request.from_header:
         raise UsageError("no recipient; try submit --help")
     return request
@@ -206,6 +213,8 @@ def one_shot(request: Request, octets: Iterator[bytes]) -> int:
         Wishes(
             ret=ret, envid=envid, requiretls=request.requiretls, expires=_expires(request.expire)
         ),
+        request.mode,
+        attached=True,
     )
     good, refused = verify_all(door, list(request.recipients))
     submission = None
@@ -221,6 +230,10 @@ def one_shot(request: Request, octets: Iterator[bytes]) -> int:
             for remark in submission.left_out:
                 report(request.program, remark)
     _tell(request, ident, refused, error)
+    if ident and submission is not None and submission.tries:
+        from mta.interactive import attempt
+
+        attempt(door.config, ident, submission.tries, aloud=request.verbose and not request.json)
     return _status(ident, refused, error)
 
 

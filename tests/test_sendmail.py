@@ -55,11 +55,49 @@ def test_the_command_line_of_git_send_email(call, site: Path) -> None:
     assert recipients(one(site)[0]) == ["alice@example.test", "bob@example.test"]
 
 
-def test_the_command_line_of_cron_and_php(call, site: Path) -> None:
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The channels of each attempt that would have been made before sendmail returned."""
+    found: list[tuple[str, ...]] = []
+
+    def note(config, ident, channels, *, aloud) -> None:
+        found.append(tuple(channels))
+
+    monkeypatch.setattr("mta.interactive.attempt", note)
+    return found
+
+
+def test_the_command_line_of_cron_and_php(call, site: Path, tried: list) -> None:
     assert call("-FCronDaemon", "-i", "-odi", "-oem", "-oi", "-t", "-f", "bob") == (0, "", "")
     entry, body = one(site)
     assert str(entry.envelope.reverse_path) == "bob@example.test"
     assert b"From: CronDaemon <bob@example.test>\r\n" in body
+    assert tried == [("local",)], "cron asks for an attempt before it goes on"
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "attempts"),
+    [
+        (["-odb"], "background", []),
+        (["-odi"], "queue", [("local",)]),
+        (["-odq"], "queue", []),
+        (["-odd"], "defer", []),
+        (["-ODeliveryMode=q"], "queue", []),
+        (["-odi", "-O", "deliverymode=background"], "background", []),
+        (["-oi"], "", []),
+    ],
+)
+def test_the_delivery_mode(
+    call, site: Path, tried: list, options: list[str], mode: str, attempts: list
+) -> None:
+    assert call("-i", *options, "alice") == (0, "", "")
+    assert one(site)[0].envelope.mode == mode and tried == attempts
+
+
+@pytest.mark.parametrize("option", ["-odx", "-od", "-ODeliveryMode=", "-ODeliveryMode=x"])
+def test_no_delivery_mode(call, site: Path, option: str) -> None:
+    status, _, said = call(option, "alice")
+    assert status == 64 and "-od is followed by" in said
 
 
 @pytest.mark.parametrize("option", ["-f", "-r"])

@@ -16,6 +16,7 @@ from mta import submit
 from mta.accept import Door, RefusedError
 from mta.errors import SpoolError, UsageError
 from mta.headers import MAX_HEADER_OCTETS
+from mta.policy.modes import MODES, rings
 from mta.submission import Caller, Submission, Terms, caller
 from mta.types import NULL_PATH, Mailbox, Outcome, Reply
 from tests.inlet import email_data, make_door, one, queued, recipients, write_site
@@ -154,6 +155,43 @@ def test_what_is_no_time_is_no_expiry(call, site: Path, text: str) -> None:
     said = call(["--expire=" + text, "alice"])
     assert (said.status, queued(site)) == (64, [])
     assert "is not a time" in said.err
+
+
+@pytest.mark.parametrize("asked", ["", *MODES])
+@pytest.mark.parametrize("local", MODES)
+def test_whoever_submits_tries_what_is_interactive_and_intake_is_told(
+    call, site: Path, monkeypatch: pytest.MonkeyPatch, local: str, asked: str
+) -> None:
+    path = site / "mta.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("program: local,", f"program: local, mode: {local},"))
+    tried: list[str] = []
+
+    def note(config, ident, channels, *, aloud) -> None:
+        tried.extend(channels)
+
+    monkeypatch.setattr("mta.interactive.attempt", note)
+    options = ["--mode", asked] if asked else []
+    assert call([*options, "alice", "x@remote.test"]).status == 0
+    told = {entry.envelope.mode for entry, _ in queued(site)}
+    modes = {"local": local, "smtp": "background"}
+    if asked == "interactive":
+        assert tried == ["local", "smtp"] and told == {"queue"}
+    elif asked:
+        assert tried == [] and told == {asked}
+    else:
+        assert tried == (["local"] if local == "interactive" else [])
+        assert told == {"interactive" if tried else ""}
+    (mode,) = told
+    rung = {queue for queue in modes if rings(modes[queue], mode)}
+    quiet = {queue for queue in modes if modes[queue] in ("queue", "defer")}
+    if not asked:  # each queue is rung, tried here, or quiet: exactly one of these
+        assert sorted([*rung, *tried, *quiet]) == ["local", "smtp"]
+
+
+def test_no_such_mode(call, site: Path) -> None:
+    said = call(["--mode", "now", "alice"])
+    assert (said.status, queued(site)) == (64, []) and "--mode is one of" in said.err
 
 
 def test_nothing_is_asked_of_reports_where_no_option_says_so(call, site: Path) -> None:

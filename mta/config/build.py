@@ -246,8 +246,20 @@ class _Builder:
             },
             options=value["options"] or (),
             interval=value["interval"] or 0.0,
+            paths=self._paths(row["paths"]),
         )
         return Channel(**value)
+
+    def _paths(self, at: At) -> tuple[tuple[str, int], ...]:
+        """Return directories with their weights, "" for "spool": the queue's own."""
+        found: dict[str, int] = {}
+        for row in at.value:
+            directory, _, weight = row.value.partition(" weight=")
+            path = "" if directory == "spool" else self._absolute(directory)
+            if path in found:
+                self._complain(row, f"{directory} is here twice")
+            found[path] = int(weight or 1)
+        return tuple(found.items())
 
     def _retry(self, at: At) -> list[tuple[str, Any]]:
         """Return the fields of Retry that are given, a lone list as ``steps``."""

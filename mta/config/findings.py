@@ -18,6 +18,10 @@ class Finding:
     text: str
 
 
+def _no_directory(path: str) -> int:
+    return -1
+
+
 @frozen
 class Facts:
     """What the configuration does not say itself.
@@ -26,7 +30,7 @@ class Facts:
     st_dev of the spool and of the log directory, or of the nearest directory
     above that exists.  The first two functions are those that a Router asks;
     ``exists`` tells whether there is a file, ``pressure`` whether the kernel
-    measures it (PSI).
+    measures it (PSI), ``device`` the st_dev of a directory, -1 if there is none.
     """
 
     spool_system: str
@@ -36,3 +40,4 @@ class Facts:
     read_include: Callable[[str], str]
     exists: Callable[[str], bool]
     pressure: bool = True
+    device: Callable[[str], int] = _no_directory

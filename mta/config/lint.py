@@ -13,7 +13,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from mta.config import lint_listen, lint_load
+from mta.config import lint_listen, lint_load, lint_paths
 from mta.config.findings import Facts, Finding
 from mta.config.model import Channel, Config, Daemon
 from mta.config.routing import known_user, read_include, router_with
@@ -24,6 +24,7 @@ from mta.values import frozen
 __all__ = ["Facts", "Finding", "check", "file_system", "gather", "lint", "spell"]
 
 NETWORK_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "afs", "ceph")
+QUIET_INTERVAL = 900.0  # seconds between sweeps beyond which mode: queue looks like a mistake
 MEMORY_SYSTEMS = ("tmpfs", "ramfs")
 
 
@@ -37,6 +38,7 @@ class Deliver:
     older: float | None  # -o, hours
     forever: bool  # -b
     named: bool  # message ids were given
+    interval: float  # -T, seconds
 
 
 def check(config: Config) -> list[Finding]:
@@ -72,7 +74,12 @@ def gather(config: Config) -> Facts:
         lambda path: read_include(config, path),
         os.path.exists,
         os.path.exists("/proc/pressure/cpu"),
+        _device,
     )
+
+
+def _device(path: str) -> int:
+    return os.stat(path).st_dev if os.path.isdir(path) else -1
 
 
 def _existing(path: str) -> str:
@@ -143,7 +150,9 @@ def _flags(line: int, arguments: list[str]) -> Deliver:
             named = True
     channels = tuple([c for c in given.get("c", "").split(",") if c])
     younger, older = _hours(given.get("t")), _hours(given.get("o"))
-    return Deliver(line, channels, younger, older, "b" in given, named)
+    interval = _hours(given.get("T"))
+    interval = 600.0 if interval is None else interval
+    return Deliver(line, channels, younger, older, "b" in given, named, interval)
 
 
 def _hours(text: str | None) -> float | None:
@@ -191,6 +200,19 @@ def _unserved_queues(config: Config, facts: Facts) -> Iterator[Finding]:
             if end < start:
                 text = f"mail in the queue {queue!r} waits from {end:g} to {start:g} hours of age:"
                 yield Finding(min(d.line for d in old), "warning", f"{text} all delivers have -o")
+
+
+def _quiet_queues(config: Config, facts: Facts) -> Iterator[Finding]:
+    """A queue whose new mail wakes nobody, and that is seldom looked at."""
+    for channel in config.channels:
+        if channel.mode not in ("queue", "defer") or not config.daemons:
+            continue
+        served = _served(config, channel.queue)
+        shortest = channel.interval or min([d.interval for d in served], default=0.0)
+        if shortest > QUIET_INTERVAL:
+            text = f"channel {channel.name!r} has the mode {channel.mode}: its mail waits for a"
+            text += f" sweep, and there is one every {shortest / 60:.0f} minutes; see -T"
+            yield Finding(None, "warning", text)
 
 
 def _one_pass(config: Config, facts: Facts) -> Iterator[Finding]:
@@ -354,6 +376,8 @@ RULES = (
     _demotions,
     _local_domains,
     _aliases,
+    _quiet_queues,
     *lint_listen.RULES,
+    *lint_paths.RULES,
     *lint_load.RULES,
 )

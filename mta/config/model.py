@@ -238,8 +238,9 @@ class Channel:
     perhaps with " weight=N".  ``rate`` is how many in how many seconds; ``interval``
     0.0 is deliver's own, ``jobs`` 0 is all, ``runners`` None is no bound.
     ``tls`` is off, may, require, verify or dane-only; ``mta_sts`` auto, yes or no.
-    ``demote_to`` is a channel or "".  Fields that the program has no use for hold
-    their defaults.
+    ``demote_to`` is a channel or "".  ``mode`` is background, interactive, queue or defer;
+    ``paths`` are directories and weights, "" for the queue's own in the spool.  Fields
+    that the program has no use for hold their defaults.
     """
 
     name: str
@@ -278,6 +279,8 @@ class Channel:
     jobs: int = 0
     runners: int | None = None
     nice: int = 0
+    mode: str = "background"
+    paths: tuple[tuple[str, int], ...] = ()
 
 
 @frozen
@@ -332,6 +335,18 @@ class Config:
     def queues(self) -> tuple[str, ...]:
         """Return the names of all queues, in order of first appearance."""
         return tuple(dict.fromkeys(c.queue for c in self.channels))
+
+    def paths(self) -> dict[str, tuple[tuple[str, int], ...]]:
+        """Return the paths of each queue that has any: those of its first channel with some."""
+        found: dict[str, tuple[tuple[str, int], ...]] = {}
+        for channel in self.channels:
+            if channel.paths:
+                found.setdefault(channel.queue, channel.paths)
+        return found
+
+    def modes(self) -> dict[str, str]:
+        """Return the delivery mode of each queue: that of its first channel."""
+        return {channel.queue: channel.mode for channel in reversed(self.channels)}
 
     def table(self, path: str) -> tuple[Row, ...]:
         """Return the rows of the table file ``path``; () for "" or a table not named."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from mta.config.scalars import integer, printable
+from mta.config.scalars import integer, path, printable
 
 __all__ = [
     "TLS_LEVELS",
@@ -23,6 +23,7 @@ __all__ = [
     "nameserver",
     "network",
     "pattern",
+    "queue_place",
     "relay",
     "suffix_or_host",
     "tls_level",
@@ -171,6 +172,15 @@ def weighted_relay(text: str) -> str:
     if weight is None:
         return relay(found["relay"])
     return f"{relay(found['relay'])} weight={integer(1, 1000)(weight)}"
+
+
+def queue_place(text: str) -> str:
+    """A directory for jobs, or "spool", and how many it gets beside others: "/disk1 weight=2"."""
+    directory, separator, weight = text.partition(" weight=")
+    directory = path(directory.rstrip(" "))
+    if " weight" in directory or "," in directory:
+        raise ValueError("is not a directory, as /disk1/mqueue or /disk1/mqueue weight=2")
+    return f"{directory} weight={integer(1, 100)(weight)}" if separator else directory
 
 
 def tls_level(text: str) -> str:

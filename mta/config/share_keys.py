@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mta.config.kinds import Key
+from mta.config.kinds import Key, ListOf
 
 __all__ = ["SHARES"]
 
@@ -16,4 +16,6 @@ SHARES = (
     Key("jobs", "any-count", "The most jobs of one sweep; 0 is all.", "0"),
     Key("runners", "any-count", "Jobs in flight of all delivers together; 0 holds the queue."),
     Key("nice", "niceness", "The niceness of the channel program.", "0"),
+    Key("mode", "mode", "When mail that is accepted is first tried.", "background"),
+    Key("paths", ListOf("place", lone=True), "Directories that its jobs are spread over.", ()),
 )

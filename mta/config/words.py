@@ -17,6 +17,7 @@ from mta.config.places import (
     nameserver,
     network,
     pattern,
+    queue_place,
     suffix_or_host,
     tls_level,
     weighted_relay,
@@ -53,6 +54,7 @@ FORMATS = ("postfix", "json")
 PROGRAMS = ("smtp", "lmtp", "local", "pipe", "list")
 MECHANISMS = ("PLAIN", "LOGIN", "SCRAM-SHA-256")
 TLS_VERSIONS = ("1.2", "1.3")
+MODES = ("background", "interactive", "queue", "defer")
 AUTO = ("auto", "yes", "no")
 ORDERS = ("arrival", "host", "priority", "random", "none")
 RESERVED = {
@@ -136,6 +138,7 @@ WORDS: Mapping[str, Word] = {
     "share": _measured(0.01, 1),
     "niceness": _counted(0, 19),
     "rate": Word(rate, {"type": "string", "pattern": f"^{RATE.pattern}$"}),
+    "mode": Word(_choice("delivery mode", MODES), {"enum": list(MODES)}),
     "order": Word(_choice("order", ORDERS), {"enum": list(ORDERS)}),
     "fraction": _measured(0, 1),
     "name": Word(name, _NAME_JSON),
@@ -143,6 +146,7 @@ WORDS: Mapping[str, Word] = {
     "pattern": Word(pattern, _TEXT),
     "suffix-or-host": Word(suffix_or_host, _TEXT),
     "relay": Word(weighted_relay, _TEXT),
+    "place": Word(queue_place, _TEXT),
     "address": Word(address, {"type": "string", "pattern": "^[0-9A-Fa-f.:]+$"}),
     "tls-level": Word(tls_level, {"enum": list(TLS_LEVELS)}),
     "tls-version": Word(_choice("TLS version", TLS_VERSIONS), {"enum": [*TLS_VERSIONS, 1.2, 1.3]}),

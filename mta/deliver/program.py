@@ -48,7 +48,7 @@ def _run(arguments: Sequence[str]) -> int:
     channels = _channels(config, flags)
     level = LEVELS.index(flags.level or DEFAULT_LEVEL)
     log = Log(config.log.dir, config.log.formats, "deliver", file=flags.log_file, level=level)
-    spool = Spool.open(config.spool)
+    spool = Spool.open(config.spool, paths=config.paths())
     log.started("deliver", arguments)
     try:
         daemon = Daemon(config, channels, flags, spool, log, watch=_watch(flags))

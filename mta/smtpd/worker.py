@@ -90,7 +90,7 @@ class Worker:
         """Begin to serve ``sockets``.  SpoolError or ConfigError if that cannot be."""
         loop, config = asyncio.get_running_loop(), self._config
         descriptors = raise_descriptors()
-        self._writer = Spool.open(config.spool).writer()
+        self._writer = Spool.open(config.spool).writer(config.paths())
         nameservers = tuple([parse_endpoint(text, 53) for text in config.nameservers])
         self.hall = Hall(
             config,

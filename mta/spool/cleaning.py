@@ -48,15 +48,16 @@ def _with_jobs(spool: Spool, ids: dict[str, list[str]]) -> set[str]:
     found = set()
     for hour in sorted({layout.hour(i) for i in ids}):
         for queue in spool.queues():
-            for file in spool.fs.list(f"q.{queue}/{hour}"):
-                name = JobName.parse(queue, f"{hour}/{file}")
-                if name is not None and name.id in ids:
-                    found.add(name.id)
+            for place in spool.places(queue):
+                for file in spool.fs.list(f"{layout.place_path(queue, place)}/{hour}"):
+                    name = JobName.parse(queue, f"{hour}/{file}")
+                    if name is not None and name.id in ids:
+                        found.add(name.id)
     return found
 
 
 def _remove_empty_hours(spool: Spool, before: str) -> None:
     for queue in spool.queues():
-        for hour in spool.fs.list(f"q.{queue}"):
-            if hour < before:
-                spool.fs.rmdir(f"q.{queue}/{hour}")
+        for hour, places in spool.hours(queue).items():
+            for place in places if hour < before else ():
+                spool.fs.rmdir(f"{layout.place_path(queue, place)}/{hour}")

@@ -81,6 +81,7 @@ __all__ = [
     "encode",
     "encode_lines",
     "encode_note",
+    "mode_of",
 ]
 
 MAGIC = "posthouse job 1"
@@ -186,6 +187,11 @@ def decode_envelope(data: bytes) -> Envelope:
     """Return the envelope of a job file that is known to be whole."""
     lines = data.decode().split("\n")
     return _envelope(_fields(lines), *_optional(lines)[:2])
+
+
+def mode_of(data: bytes) -> str:
+    """Return the mode that a job file's message asks for; of most it is "", at no cost."""
+    return decode_envelope(data).mode if b"\nway " in data else ""
 
 
 def _fields(lines: list[str]) -> list[str]:

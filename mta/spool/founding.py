@@ -1,4 +1,9 @@
-"""Founding: a new spool is laid out, one of another version is refused."""
+"""Founding: a new spool is laid out; one of another version, or that lacks a part, is refused.
+
+Any of its parts may be a mount of its own, or a link to a directory on another
+disk.  A part that is not there would pass for an empty one, and what it holds for
+finished work: so it is looked for before anything else is done.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["prepare"]
 
 LAYOUT = ("journal", "done", "msg", "bad")
+MOUNTED = "lost+found"  # what the root of an ext4 holds from the beginning
 
 
 def prepare(fs: Fs, root: str) -> None:
@@ -38,15 +44,24 @@ def prepare(fs: Fs, root: str) -> None:
             f"the spool {root} is of version {said!r}, and this program reads only "
             f"{layout.VERSION.strip()!r}: empty it with the program that wrote it"
         )
+    _find_parts(fs, root)
+
+
+def _find_parts(fs: Fs, root: str) -> None:
+    for part in LAYOUT:
+        if not fs.is_directory(part):
+            raise SpoolError(f"{root}/{part} is missing, or leads nowhere: is its disk mounted?")
 
 
 def _make(fs: Fs, root: str) -> None:
     fs.make_root()
-    strange = [n for n in fs.list("") if n not in (*LAYOUT, "version") and n[0] != "."]
+    known = (*LAYOUT, "version", MOUNTED)
+    strange = [n for n in fs.list("") if n not in known and n[0] != "."]
     if strange:
         raise SpoolError(f"{root} is not empty, and is no spool: it holds {sorted(strange)[0]!r}")
     for directory in LAYOUT:
-        fs.mkdir(directory)
+        fs.mkdir(directory)  # no error where somebody has put a mount or a link
+    _find_parts(fs, root)
     try:
         fd = fs.create("version")
     except FileExistsError:

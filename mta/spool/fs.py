@@ -37,6 +37,7 @@ class Fs:
         self._root = root + "/"
         self._nurseries: list[str] = []
         self._turn = 0
+        self._elsewhere: set[str] = set()  # queues and places on another file system
 
     def make_root(self) -> None:
         """Make the spool's own directory, and those above it."""
@@ -44,7 +45,7 @@ class Fs:
 
     def create(self, path: str) -> int:
         """Make a file that must not exist yet; return a descriptor that appends to it."""
-        if self._nurseries and path.startswith("q."):
+        if self._nurseries and path[:2] == "q." and path.partition("/")[0] not in self._elsewhere:
             return self._create_far(path)
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(self._root + path, flags, FILE_MODE)
@@ -65,7 +66,7 @@ class Fs:
             os.close(fd)
             if error.errno != errno.EXDEV:
                 raise
-            self._nurseries = []  # the queue is a mount of its own: do without
+            self._elsewhere.add(path.partition("/")[0])  # a mount of its own: do without
             return self.create(path)
         finally:
             os.unlink(near)
@@ -157,6 +158,33 @@ class Fs:
             return os.listdir(self._root + path)
         except FileNotFoundError:
             return []
+
+    def is_directory(self, path: str) -> bool:
+        """Tell whether there is a directory, or a link that leads to one; "" is the root."""
+        return os.path.isdir(self._root + path)
+
+    def readlink(self, path: str) -> str:
+        """Return where a link leads; "" if there is none, or it is no link."""
+        try:
+            return os.readlink(self._root + path)
+        except OSError:
+            return ""
+
+    def symlink(self, target: str, path: str) -> None:
+        """Make a link that leads to ``target``; nothing may be there yet."""
+        os.symlink(target, self._root + path)
+
+    def link(self, path: str, other: str) -> None:
+        """Give a file another name, which must be free."""
+        os.link(self._root + path, self._root + other)
+
+    def rename(self, path: str, other: str) -> None:
+        """Give a file another name, and whatever had it none."""
+        os.rename(self._root + path, self._root + other)
+
+    def random(self) -> str:
+        """Return sixteen signs that nobody else gets."""
+        return os.urandom(8).hex()
 
     def mkdir(self, path: str) -> None:
         """Make a directory; no error if it is there."""

@@ -27,7 +27,7 @@ import time
 
 from mta.errors import SpoolError
 from mta.spool import layout
-from mta.spool.entry import Envelope, decode_envelope
+from mta.spool.entry import Envelope, decode_envelope, mode_of
 from mta.spool.frames import BODY, MESSAGE, SEGMENT, Closing, read_frame
 from mta.spool.layout import JobName
 from mta.spool.making import Maker
@@ -110,10 +110,12 @@ class Intake:
         on_jobs: Callable[[list[JobName]], None],
         on_message: Callable[[Envelope], None],
         clock: Callable[[], float] = time.time,
+        rings: Callable[[str, str], bool] = lambda queue, mode: True,
     ) -> None:
         """Follow the journal of ``spool``, under the intake lock that the caller holds.
 
-        ``on_jobs`` is told the jobs of each step, to wake delivers;
+        ``on_jobs`` is told the jobs of each step, to wake delivers; only those of which
+        ``rings`` says so, by their queue and by what mode their message asks for;
         ``on_message`` the envelope of each message that is new, to log it.
         """
         self._spool = spool
@@ -121,6 +123,7 @@ class Intake:
         self._clock = clock
         self._on_jobs = on_jobs
         self._on_message = on_message
+        self._rings = rings
         self._followed: dict[str, _Followed] = {}
         self._surveyed = False
         self._named = False  # whether this step has synced the names in journal/
@@ -157,7 +160,8 @@ class Intake:
         segments = self._fs.list("journal")
         if not self._surveyed:
             for name in set(self._fs.list("done")).difference(segments):
-                self._fs.unlink(f"done/{name}")  # an intake died between the two removals
+                if layout.valid_id(name):
+                    self._fs.unlink(f"done/{name}")  # an intake died between the two removals
             self._surveyed = True
         for name in sorted(segments):
             if name not in self._followed:
@@ -225,13 +229,15 @@ class Intake:
     ) -> list[JobName]:
         closing = Closing.decode(data)
         jobs, new = self._maker.make(closing, window.read, pieces, followed.name)
-        for name in jobs:
-            followed.jobs[name.key] = (name, closing.body_at)
+        for job in jobs:
+            followed.jobs[job.key] = (job, closing.body_at)
         for path, _ in closing.files:  # of finished jobs, too: see _remove
-            followed.directories.add("q." + path.rpartition("/")[0])
+            name = self._maker.name(path)
+            followed.directories.update([] if name is None else [name.directory])
         if new:
             self._on_message(decode_envelope(closing.files[0][1]))
-        return jobs
+        mode = mode_of(closing.files[0][1])
+        return [job for job in jobs if self._rings(job.queue, mode)]
 
     def _set_aside(self, followed: _Followed, at: int, limit: int) -> None:
         """Keep what follows the last whole frame of a complete segment, unless it is one tear.

@@ -29,6 +29,7 @@ from mta.rank import rank
 from mta.spool import layout
 from mta.spool.entry import Envelope, encode
 from mta.spool.frames import BODY, MESSAGE, SEGMENT, Closing, frame, heading
+from mta.spool.places import Places
 from mta.types import PLAIN
 from mta.values import TYPE_CHECKING, frozen
 
@@ -175,7 +176,7 @@ class Draft:
         return [frame(BODY, body[at : at + PIECE]) for at in range(0, len(body), PIECE)]
 
     def _closing(
-        self, segment: str, body_at: int, envelope: Envelope, jobs: Sequence[Job]
+        self, segment: str, body_at: int, envelope: Envelope, jobs: Sequence[Job], places: Places
     ) -> bytes:
         """Return the M frame that accepts this draft for ``jobs``."""
         when = layout.hour(self.id)
@@ -183,14 +184,19 @@ class Draft:
         for job in jobs:
             tag = layout.tag(envelope.kind, self.size, len(job.recipients), job.reverse_path)
             host = layout.host_word(job.host)
-            name = layout.JobName(job.queue, when, self.id, job.number, host, tag)
+            place = places.of(job.queue, self.id, self._now)
+            name = layout.JobName(job.queue, when, self.id, job.number, host, tag, place)
             files.append((f"{job.queue}/{name.file}", encode(envelope, job, segment, body_at)))
         return frame(
             MESSAGE, Closing(self.id, self.size, self._checksum, body_at, tuple(files)).encode()
         )
 
     def into(
-        self, shared: Callable[[], _Segment], envelope: Envelope, jobs: Sequence[Job]
+        self,
+        shared: Callable[[], _Segment],
+        envelope: Envelope,
+        jobs: Sequence[Job],
+        places: Places,
     ) -> _Segment:
         """Append the record to this draft's own segment, or else to ``shared()``, in one write."""
         segment = self._own or shared()
@@ -201,7 +207,7 @@ class Draft:
             frames = [head, body]
         else:
             frames = self._frames(body)
-        frames.append(self._closing(segment.name, body_at, envelope, jobs))
+        frames.append(self._closing(segment.name, body_at, envelope, jobs, places))
         segment.append(b"".join(frames))
         self._own = None
         return segment
@@ -221,9 +227,15 @@ if TYPE_CHECKING:
 class Writer:
     """The one way into the spool for one process.  Not shared between threads."""
 
-    def __init__(self, fs: Fs, clock: Callable[[], float] = time.time) -> None:
-        """Write to the journal below ``fs``; ``clock`` gives the time of arrival."""
+    def __init__(
+        self, fs: Fs, clock: Callable[[], float] = time.time, places: Places | None = None
+    ) -> None:
+        """Write to the journal below ``fs``; ``clock`` gives the time of arrival.
+
+        ``places`` says where job files are to lie; else each queue has one place.
+        """
         self._fs = fs
+        self._places = places or Places(fs, {})
         self._clock = clock
         self._segment: _Segment | None = None
         self._dirty: Batch = []
@@ -285,7 +297,7 @@ class Writer:
             wishes.mode,
         )
         try:
-            segment = draft.into(self._shared, envelope, jobs)
+            segment = draft.into(self._shared, envelope, jobs, self._places)
         except OSError as error:
             draft.abort()
             self.fail([])

@@ -8,6 +8,8 @@
     msg/xx/ID                  the body; xx spreads ids over 256 directories
     msg/xx/ID.done             which jobs of a message with several have finished
     q.QUEUE/HOUR/ID.N-TAG.HOST one job: its envelope, then its attempts
+    q.QUEUE,N/…                the same on another disk: see places.py
+    identity                   the mark of this spool's places elsewhere, where it has any
     bad/                       what could not be understood or returned, kept for a person
 
 An id is eleven signs of arrival time in microseconds and five of the process
@@ -21,7 +23,7 @@ reverse-path, alike for one author.  A name without it is of an older version.
 Invariants, each a property in tests/spool/test_layout.py
     L1   A later id of one process is greater, even when the clock goes back.
     L2   arrived(new_id(t)) == t to the microsecond, unless the clock went back.
-    L3   JobName.parse(name.path) == name, for every host that a Job can have.
+    L3   JobName.parse(name.queue, name.file) == name, for every host that a Job can have.
     L4   A tag tells kind, author, and size and recipients to within a factor of two.
 """
 
@@ -39,7 +41,17 @@ if TYPE_CHECKING:
 
     from mta.types import Kind, ReversePath
 
-__all__ = ["VERSION", "JobName", "arrived", "body_path", "host_word", "hour", "new_id", "tag"]
+__all__ = [
+    "VERSION",
+    "JobName",
+    "arrived",
+    "body_path",
+    "host_word",
+    "hour",
+    "new_id",
+    "place_path",
+    "tag",
+]
 
 VERSION = "posthouse spool 1\n"
 
@@ -50,6 +62,7 @@ LOW_SIGNS = 4  # of them change within a second; the others are kept
 PROCESS_SIGNS = 5  # 31**5 is more than any pid
 ID_SIGNS = TIME_SIGNS + PROCESS_SIGNS
 TAG_SIGNS = 7
+PLACE_SIGNS = 2
 AUTHOR_SIGNS = 4
 HOST_LIMIT = 150  # octets of the name's host part; a file name holds 255
 
@@ -112,6 +125,11 @@ def body_path(message_id: str) -> str:
     return f"msg/{zlib.crc32(message_id.encode()) & 255:02x}/{message_id}"
 
 
+def place_path(queue: str, place: int) -> str:
+    """Return the directory of one of a queue's places, below the spool."""
+    return f"q.{queue},{place}" if place else f"q.{queue}"
+
+
 def host_word(host: str) -> str:
     """Return ``host`` as a part of a file name; a long one is shortened with a digest."""
     plain = len(host) <= HOST_LIMIT and host.isascii() and host.isprintable()
@@ -152,7 +170,7 @@ class JobName:
     """A job's name: enough to choose by age and host without opening a file.
 
     ``host`` is the word of the file name: host_word(job.host); ``tag`` is "" in names
-    of an older version.
+    of an older version.  ``place`` is which of the queue's directories it lies in.
     """
 
     queue: str
@@ -161,6 +179,7 @@ class JobName:
     number: int
     host: str
     tag: str = ""
+    place: int = 0
 
     @property
     def kind(self) -> Kind:
@@ -189,19 +208,41 @@ class JobName:
 
     @property
     def file(self) -> str:
-        """The path below the queue's directory: what a wake-up names."""
+        """What a wake-up and a record call it: the path below the queue's first directory.
+
+        In another place "PLACE,HOUR" stands for the hour.
+        """
+        where = f"{self.place},{self.hour}" if self.place else self.hour
+        return f"{where}/{self._last}"
+
+    @property
+    def _last(self) -> str:
         tag = f"-{self.tag}" if self.tag else ""
-        return f"{self.hour}/{self.id}.{self.number}{tag}.{self.host}"
+        return f"{self.id}.{self.number}{tag}.{self.host}"
 
     @property
     def path(self) -> str:
         """The path below the spool."""
-        return f"q.{self.queue}/{self.file}"
+        return f"{place_path(self.queue, self.place)}/{self.hour}/{self._last}"
+
+    @property
+    def directory(self) -> str:
+        """The directory of its hour, below the spool."""
+        return f"{place_path(self.queue, self.place)}/{self.hour}"
 
     @classmethod
     def parse(cls, queue: str, file: str) -> Self | None:
-        """Return the name of ``HOUR/ID.N-TAG.HOST`` in ``queue``; None if it is no job's."""
+        """Return the name of ``HOUR/ID.N-TAG.HOST`` in ``queue``; None if it is no job's.
+
+        The inverse of ``file``: "PLACE,HOUR" names another place than the first.
+        """
         directory, _, name = file.partition("/")
+        place = 0
+        if "," in directory:
+            before, _, directory = directory.partition(",")
+            place = int(before) if before.isdecimal() and len(before) <= PLACE_SIGNS else 0
+            if not place:
+                return None
         message_id, _, rest = name.partition(".")
         word, dot, host = rest.partition(".")
         number, dash, tag = word.partition("-")
@@ -209,7 +250,7 @@ class JobName:
             return None
         if dash and (len(tag) != TAG_SIGNS or tag[0] not in _KINDS):
             return None
-        return cls(queue, directory, message_id, int(number), host, tag)
+        return cls(queue, directory, message_id, int(number), host, tag, place)
 
 
 def _unscale(sign: str) -> int:

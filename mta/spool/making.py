@@ -18,7 +18,7 @@ from mta.spool.frames import HEAD_OCTETS, read_frame
 from mta.spool.layout import JobName
 from mta.spool.marks import Finished, read_marks
 from mta.types import DELIVERED, Outcome, Reply
-from mta.values import TYPE_CHECKING
+from mta.values import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -56,6 +56,17 @@ class Maker:
         """Note that a segment is gone."""
         self._new.discard(segment)
 
+    def name(self, path: str) -> JobName | None:
+        """Return the job that a record calls ``path``.
+
+        One of a place whose link is gone goes to the first place.
+        """
+        queue, _, file = path.partition("/")
+        name = JobName.parse(queue, file)
+        if name is not None and name.place and name.place not in self._spool.places(queue):
+            return replace(name, place=0)
+        return name
+
     def _marks(self, segment: str) -> Finished:
         fd = self._fs.open(f"done/{segment}")
         try:
@@ -70,7 +81,7 @@ class Maker:
 
         ``pieces`` are where the B frames of its body lie in the segment that ``read`` reads.
         """
-        files = [(name, octets) for path, octets in closing.files if (name := _name(path))]
+        files = [(name, octets) for path, octets in closing.files if (name := self.name(path))]
         if segment in self._new:
             if closing.body_at < 0:
                 self._body(closing, read, pieces, look=False)
@@ -186,8 +197,8 @@ class Maker:
                 self._body_from(name, body_at, read)
             if self._sync_file(name.path):
                 bodies[layout.body_path(name.id)] = None
-                directories[name.path.rpartition("/")[0]] = None
-                directories[f"q.{name.queue}"] = None
+                directories[name.directory] = None
+                directories[layout.place_path(name.queue, name.place)] = None
         for body in bodies:
             self._sync_file(body)
             self._sync_file(body + ".done")
@@ -234,11 +245,6 @@ class Maker:
         finally:
             self._fs.close(fd)
         return True
-
-
-def _name(path: str) -> JobName | None:
-    queue, _, file = path.partition("/")
-    return JobName.parse(queue, file)
 
 
 def _marked_lines(octets: bytes, recipients: set[int]) -> bytes:

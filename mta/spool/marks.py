@@ -123,7 +123,7 @@ class Marks:
 
         To be called when its file has been removed: a sync in between would miss that.
         """
-        self._dirty.setdefault(segment, set()).add(name.path.rpartition("/")[0])
+        self._dirty.setdefault(segment, set()).add(name.directory)
 
     def _descriptor(self, segment: str) -> int:
         """Return the descriptor of a segment's done file, or -1 if there is none any more."""

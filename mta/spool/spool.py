@@ -21,7 +21,7 @@ Invariants, each a property in tests/spool/test_schedules.py
 from __future__ import annotations
 
 from mta.errors import SpoolError
-from mta.spool import layout
+from mta.spool import layout, names
 from mta.spool.entry import Entry, Note, Settlement, decode, encode_lines, encode_note
 from mta.spool.founding import prepare
 from mta.spool.frames import HEAD_OCTETS, read_frame
@@ -29,15 +29,17 @@ from mta.spool.fs import Fs
 from mta.spool.journal import Writer
 from mta.spool.layout import JobName
 from mta.spool.marks import Ending, Marks, mark_line
+from mta.spool.places import Places, prepare_places
 from mta.types import FAILED, FINAL
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from mta.spool.places import Paths
+
 __all__ = ["Claim", "Spool"]
 
-LISTED = 10_000  # names in one list of names(): what a sweep holds at a time
 JOB_LIMIT = 1 << 25  # octets of a job file that are read: more is no job file
 
 
@@ -152,21 +154,25 @@ class Spool:
         self._ready = False
 
     @classmethod
-    def open(cls, root: str, fs: Fs | None = None) -> Spool:
+    def open(cls, root: str, fs: Fs | None = None, paths: Paths | None = None) -> Spool:
         """Open the spool below ``root``; make it if there is none.
 
-        SpoolError if it is of another version, or cannot be read or made.
+        Who makes or takes jobs gives the ``paths`` of queues on other disks: then all
+        places are checked, and new ones made.  SpoolError if it is of another version,
+        or cannot be read or made.
         """
         fs = fs or Fs(root)
         try:
             prepare(fs, root)
         except OSError as error:
             raise SpoolError(f"cannot use the spool {root}: {error.strerror}") from error
+        if paths is not None:
+            prepare_places(fs, paths)
         return cls(fs)
 
-    def writer(self) -> Writer:
-        """Return this process's way in."""
-        return Writer(self.fs)
+    def writer(self, paths: Paths | None = None) -> Writer:
+        """Return this process's way in; ``paths`` are those of queues on other disks."""
+        return Writer(self.fs, places=Places(self.fs, paths or {}))
 
     @property
     def ready(self) -> bool:
@@ -191,7 +197,15 @@ class Spool:
 
     def queues(self) -> list[str]:
         """Return the names of all queues that ever held a job, sorted."""
-        return sorted(name[2:] for name in self.fs.list("") if name.startswith("q."))
+        return names.queues(self.fs)
+
+    def places(self, queue: str) -> list[int]:
+        """Return the places of ``queue`` that there are, in order; 0 is its own directory."""
+        return names.places(self.fs, queue)
+
+    def hours(self, queue: str) -> dict[str, list[int]]:
+        """Return the hours that ``queue`` has directories of, with the places that have them."""
+        return names.hours(self.fs, queue)
 
     def names(
         self,
@@ -203,32 +217,15 @@ class Spool:
     ) -> Iterator[list[JobName]]:
         """Yield the jobs of ``queue`` that arrived after ``newer_than`` and before ``older_than``.
 
-        Lists of at most LISTED, the oldest hour first; within an hour in order
+        Lists of at most names.LISTED, the oldest hour first; within an hour in order
         of arrival, or in directory order unless ``ordered``.  Only directories
         of hours that can hold such a job are read, and no file is opened.
         """
-        first = layout.hour_of(newer_than) if newer_than is not None else ""
-        last = layout.hour_of(older_than) if older_than is not None else "~"
-        for hour in sorted(self.fs.list(f"q.{queue}")):
-            if not first <= hour <= last:
-                continue
-            files = self.fs.list(f"q.{queue}/{hour}")
-            if ordered:
-                files.sort()
-            for at in range(0, len(files), LISTED):
-                yield _parse(queue, hour, files[at : at + LISTED], newer_than, older_than)
+        return names.walk(self.fs, queue, newer_than, older_than, ordered)
 
     def find(self, message_id: str) -> list[JobName]:
         """Return the jobs that a message still has, in all queues; none for what is no id."""
-        if not layout.valid_id(message_id):
-            return []
-        hour, found = layout.hour(message_id), []
-        for queue in self.queues():
-            for file in self.fs.list(f"q.{queue}/{hour}"):
-                if file.startswith(message_id):
-                    name = JobName.parse(queue, f"{hour}/{file}")
-                    found += [name] if name is not None else []
-        return sorted(found, key=lambda name: name.number)
+        return names.find(self.fs, message_id)
 
     def peek(self, name: JobName) -> Entry | None:
         """Return what a job's file says, without claiming it; None if it is gone or not whole."""
@@ -375,19 +372,3 @@ class Spool:
             return self.fs.read(fd, JOB_LIMIT, 0)
         finally:
             self.fs.close(fd)
-
-
-def _parse(
-    queue: str, hour: str, files: list[str], newer_than: float | None, older_than: float | None
-) -> list[JobName]:
-    names = []
-    for file in files:
-        name = JobName.parse(queue, f"{hour}/{file}")
-        if name is None:
-            continue
-        if newer_than is not None and layout.arrived(name.id) <= newer_than:
-            continue
-        if older_than is not None and layout.arrived(name.id) >= older_than:
-            continue
-        names.append(name)
-    return names

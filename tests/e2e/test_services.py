@@ -297,9 +297,9 @@ def test_a_unit_s_command_becomes_the_daemon_and_is_seen(new_house: Callable[...
 def test_sockets_that_systemd_bound_reach_the_listener(new_house: Callable[..., House]) -> None:
     init, port = _init(new_house)
     house = init.house
+    activate = ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", "--setenv=MTA_CONFIG"]
     process = subprocess.Popen(
-        ["systemd-socket-activate", f"--listen=127.0.0.1:{port}", "--setenv=MTA_CONFIG"]
-        + house.command("mta", "daemons", "--run", "smtpd1"),
+        [*activate, *house.command("mta", "daemons", "--run", "smtpd1")],
         env=house.environment,
         stderr=subprocess.DEVNULL,
     )

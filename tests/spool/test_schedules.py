@@ -18,7 +18,7 @@ from mta.spool.intake import Intake, try_lock
 from mta.spool.spool import Spool
 from mta.types import DEFERRED, DELIVERED, FAILED, Mailbox
 from tests.spool.disk import Disk, Killed, Process
-from tests.spool.test_spool_machine import REPLIES, jobs_for
+from tests.spool.test_spool_machine import REPLIES, TwoPlaces, jobs_for
 
 
 class House:
@@ -27,7 +27,7 @@ class House:
     def __init__(self) -> None:
         self.disk = Disk()
         layout_of = Process(self.disk)
-        for name in ("journal", "done", "msg", "bad"):
+        for name in ("journal", "done", "msg", "bad", "q.smtp,1"):
             layout_of.mkdir(name)
         self.disk.root.sync()
 
@@ -36,7 +36,7 @@ class House:
         process = Process(self.disk)
         process.fuse = fuse
         try:
-            writer = journal.Writer(process)
+            writer = journal.Writer(process, places=TwoPlaces())
             draft = writer.begin()
             draft.write(BODY)
             return writer.commit(draft, jobs_for(hosts, 1), Mailbox("s", "x.test"))
@@ -235,7 +235,7 @@ def test_s8_recipients_that_had_it_are_not_asked_again() -> None:
     for seed in range(600):  # few cuts keep the file and lose its last line
         house = House()
         process = Process(house.disk)
-        writer = journal.Writer(process)
+        writer = journal.Writer(process, places=TwoPlaces())
         draft = writer.begin()
         draft.write(BODY)
         writer.commit(draft, jobs_for(1, 2), Mailbox("s", "x.test"))
@@ -304,7 +304,7 @@ def test_a_writer_whose_new_segment_was_taken_for_abandoned_begins_another() -> 
     house = House()
     process = Slow(house.disk)
     process.overtaken_by = lambda: house.take_in(at_once=True)
-    writer = journal.Writer(process)
+    writer = journal.Writer(process, places=TwoPlaces())
     draft = writer.begin()
     draft.write(b"x")
     writer.commit(draft, jobs_for(1, 1), Mailbox("s", "x.test"))
@@ -363,7 +363,7 @@ def test_s10_a_finished_job_whose_sync_failed_is_not_synced_again() -> None:
 def test_s10_a_failed_sync_is_not_tried_again() -> None:
     house = House()
     process = Process(house.disk)
-    writer = journal.Writer(process)
+    writer = journal.Writer(process, places=TwoPlaces())
     for fails in (1, 0):
         draft = writer.begin()
         draft.write(BODY)

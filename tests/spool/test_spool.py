@@ -128,7 +128,7 @@ def test_age_selects_hours_without_reading_the_others(spool, monkeypatch):
     original = type(spool.fs).list
     monkeypatch.setattr(type(spool.fs), "list", lambda s, p: read.append(p) or original(s, p))
     assert len(all_names(spool, newer_than=now - 24 * 3600)) == 2
-    assert len(read) == 3, "the queue, and two hours"
+    assert len(read) == 4, "the spool, the queue, and two hours"
     assert len(all_names(spool, older_than=now - 48 * 3600)) == 1
     assert len(all_names(spool, newer_than=now - 48 * 3600, older_than=now - 3600)) == 2
     ids = [name.id for name in all_names(spool)]

@@ -8,6 +8,7 @@ forgetful disk: a writer, an intake and two delivers.
 from __future__ import annotations
 
 import os
+import zlib
 from random import Random
 
 import pytest
@@ -19,6 +20,7 @@ from mta.errors import SpoolError
 from mta.spool import journal, layout
 from mta.spool.entry import Entry, Envelope, Settlement
 from mta.spool.intake import Intake, try_lock
+from mta.spool.places import Places
 from mta.spool.spool import Spool
 from mta.types import DEFERRED, DELIVERED, FAILED, FINAL, Job, Mailbox, Outcome, Recipient, Reply
 from tests.spool.disk import Disk, Killed, Process
@@ -31,6 +33,16 @@ REPLIES = {
 HOSTS = ["one.test", "two.test", "three.test"]
 fuses = st.one_of(st.none(), st.integers(0, 25))
 seeds = st.integers(0, 2**32)
+
+
+class TwoPlaces(Places):
+    """Sends every other message to the queue's second place."""
+
+    def __init__(self) -> None:
+        pass
+
+    def of(self, queue: str, message_id: str, now: float) -> int:
+        return zlib.crc32(message_id.encode()) & 1
 
 
 def jobs_for(hosts: int, recipients: int) -> list[Job]:
@@ -60,7 +72,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.killed = False
         first = Process(self.disk)
         spool = Spool(first)  # the layout is made before the machine starts
-        for name in ("journal", "done", "msg", "bad"):
+        for name in ("journal", "done", "msg", "bad", "q.smtp,1"):
             first.mkdir(name)
         self.disk.root.sync()
         assert spool.names("smtp") is not None
@@ -78,7 +90,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.process[name] = Process(self.disk)
         self.spool[name] = Spool(self.process[name])
         if name == "writer":
-            self.writer = journal.Writer(self.process[name], self._clock)
+            self.writer = journal.Writer(self.process[name], self._clock, TwoPlaces())
         if name == "intake":
             self.intake = None
 

@@ -1,0 +1,94 @@
+"""Listing: the jobs of a queue in order of arrival, read from names alone, over all its places."""
+
+from __future__ import annotations
+
+from mta.spool import layout
+from mta.spool.layout import JobName, place_path
+from mta.spool.places import split
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mta.spool.fs import Fs
+
+__all__ = ["find", "hours", "places", "queues", "walk"]
+
+LISTED = 10_000  # names in one list: what a sweep holds at a time
+
+
+def queues(fs: Fs) -> list[str]:
+    """Return the names of all queues that ever held a job, sorted."""
+    return sorted({split(name)[0] for name in fs.list("") if name.startswith("q.")})
+
+
+def places(fs: Fs, queue: str) -> list[int]:
+    """Return the places of ``queue``, in order; 0 is its own directory."""
+    found = {split(name)[1] for name in fs.list("") if name.startswith(f"q.{queue},")}
+    return sorted(found | {0})
+
+
+def hours(fs: Fs, queue: str) -> dict[str, list[int]]:
+    """Return the hours that ``queue`` has directories of, with the places that have them."""
+    found: dict[str, list[int]] = {}
+    for place in places(fs, queue):
+        for hour in fs.list(place_path(queue, place)):
+            if hour.isdecimal():
+                found.setdefault(hour, []).append(place)
+    return found
+
+
+def walk(
+    fs: Fs, queue: str, newer_than: float | None, older_than: float | None, ordered: bool
+) -> Iterator[list[JobName]]:
+    """Yield the names that Spool.names() promises."""
+    first = layout.hour_of(newer_than) if newer_than is not None else ""
+    last = layout.hour_of(older_than) if older_than is not None else "~"
+    for hour, there in sorted(hours(fs, queue).items()):
+        if not first <= hour <= last:
+            continue
+        files = _files(fs, queue, hour, there)
+        if ordered:
+            files.sort()
+        for at in range(0, len(files), LISTED):
+            yield _parse(queue, hour, files[at : at + LISTED], newer_than, older_than)
+
+
+def _files(fs: Fs, queue: str, hour: str, there: list[int]) -> list[tuple[str, int]]:
+    """Return the files of an hour, each with its place, in no order."""
+    return [
+        (file, place) for place in there for file in fs.list(f"{place_path(queue, place)}/{hour}")
+    ]
+
+
+def find(fs: Fs, message_id: str) -> list[JobName]:
+    """Return the jobs that a message has, in all queues; none for what is no id."""
+    if not layout.valid_id(message_id):
+        return []
+    hour, found = layout.hour(message_id), []
+    for queue in queues(fs):
+        files = _files(fs, queue, hour, places(fs, queue))
+        mine = [pair for pair in files if pair[0].startswith(message_id)]
+        found += _parse(queue, hour, mine, None, None)
+    return sorted(found, key=lambda name: name.number)
+
+
+def _parse(
+    queue: str,
+    hour: str,
+    files: list[tuple[str, int]],
+    newer_than: float | None,
+    older_than: float | None,
+) -> list[JobName]:
+    names = []
+    for file, place in files:
+        where = f"{place},{hour}" if place else hour
+        name = JobName.parse(queue, f"{where}/{file}")
+        if name is None:
+            continue
+        if newer_than is not None and layout.arrived(name.id) <= newer_than:
+            continue
+        if older_than is not None and layout.arrived(name.id) >= older_than:
+            continue
+        names.append(name)
+    return names
