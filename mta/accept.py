@@ -17,6 +17,7 @@ Invariants, each a property in tests/test_accept.py
 from __future__ import annotations
 
 from mta.address import parse_mailbox
+from mta.config.queues import modes, paths
 from mta.errors import PosthouseError
 from mta.policy.modes import INTERACTIVE
 from mta.route.router import Routed
@@ -54,9 +55,9 @@ class Door:
         self.router = router
         self.writer = writer
         self.domain = router.default_domain  # of addresses that are given without one
-        modes = config.modes()
+        mode = modes(config)
         self.interactive = frozenset(
-            [c.name for c in config.channels if modes[c.queue] == INTERACTIVE]
+            [c.name for c in config.channels if mode[c.queue] == INTERACTIVE]
         )  # channels whose mail submit tries itself
         self._most = {c.name: c.max_recipients for c in config.channels}
 
@@ -180,4 +181,4 @@ def open_door(config: Config) -> Door:
     from mta.spool.spool import Spool
 
     spool = Spool.open(config.spool)
-    return Door(config, spool, router(config), spool.writer(config.paths()))
+    return Door(config, spool, router(config), spool.writer(paths(config)))

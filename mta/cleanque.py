@@ -15,6 +15,7 @@ import time
 
 from mta.arguments import FLAG, VALUE, read_options
 from mta.config.load import load_config
+from mta.config.queues import paths
 from mta.errors import PosthouseError, UsageError, exit_code
 from mta.machine.log import Log
 from mta.spool.cleaning import SHARDS, clean
@@ -64,7 +65,7 @@ def run(arguments: Sequence[str], now: float, say: Callable[[str], None]) -> Non
         raise UsageError("usage: cleanque [-w] [--config FILE]")
     given = dict(options)
     config = load_config(given.get("config"))
-    spool = Spool.open(config.spool, paths=config.paths())
+    spool = Spool.open(config.spool, paths=paths(config))
     log = Log(config.log.dir, config.log.formats, "cleanque")
     tidy(spool, log, now, say if "w" in given else lambda text: None)
     for name in spool.fs.list("bad"):

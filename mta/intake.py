@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from mta.config.load import load_config
+from mta.config.queues import modes, paths
 from mta.errors import PosthouseError, SpoolError, exit_code
 from mta.machine.log import Log
 from mta.machine.process import die_with_parent, set_title
@@ -137,8 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
         lock = int(options["--lock-fd"])
         os.set_inheritable(lock, False)
         log = Log(config.log.dir, config.log.formats, "intake")
-        spool = Spool.open(config.spool, paths=config.paths())
-        daemon = Daemon(spool, config.runtime, log, config.modes())
+        spool = Spool.open(config.spool, paths=paths(config))
+        daemon = Daemon(spool, config.runtime, log, modes(config))
         log.started("intake", words)
         daemon.run(stopping)
         log.stopped("intake")

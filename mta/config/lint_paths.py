@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 from mta.config.findings import Facts, Finding
 from mta.config.model import Config
+from mta.config.queues import modes, paths
 
 __all__ = ["RULES"]
 
 
 def _directories(config: Config) -> Iterator[tuple[str, str]]:
     """Yield each queue with each directory that it names."""
-    for queue, rows in config.paths().items():
+    for queue, rows in paths(config).items():
         for path, _ in rows:
             yield queue, path or config.spool
 
@@ -47,13 +48,13 @@ def _inside(config: Config, facts: Facts) -> Iterator[Finding]:
 
 def _disagreements(config: Config, facts: Facts) -> Iterator[Finding]:
     """Channels on one queue of which only the first is heard."""
-    modes, paths = config.modes(), config.paths()
+    mode_of, paths_of = modes(config), paths(config)
     for channel in config.channels:
         text = f"channel {channel.name!r} is on the queue {channel.queue!r}, whose"
-        if channel.mode not in (modes[channel.queue], "background"):
-            mode = modes[channel.queue]
+        if channel.mode not in (mode_of[channel.queue], "background"):
+            mode = mode_of[channel.queue]
             yield Finding(None, "warning", f"{text} first channel has the mode {mode}: that counts")
-        if channel.paths and channel.paths != paths[channel.queue]:
+        if channel.paths and channel.paths != paths_of[channel.queue]:
             yield Finding(None, "warning", f"{text} paths another channel has named: those count")
 
 

@@ -336,18 +336,6 @@ class Config:
         """Return the names of all queues, in order of first appearance."""
         return tuple(dict.fromkeys(c.queue for c in self.channels))
 
-    def paths(self) -> dict[str, tuple[tuple[str, int], ...]]:
-        """Return the paths of each queue that has any: those of its first channel with some."""
-        found: dict[str, tuple[tuple[str, int], ...]] = {}
-        for channel in self.channels:
-            if channel.paths:
-                found.setdefault(channel.queue, channel.paths)
-        return found
-
-    def modes(self) -> dict[str, str]:
-        """Return the delivery mode of each queue: that of its first channel."""
-        return {channel.queue: channel.mode for channel in reversed(self.channels)}
-
     def table(self, path: str) -> tuple[Row, ...]:
         """Return the rows of the table file ``path``; () for "" or a table not named."""
         for name, rows in self.tables:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 from mta.config.load import load_config
 from mta.config.model import Channel, Config
+from mta.config.queues import paths
 from mta.deliver.daemon import Daemon
 from mta.deliver.flags import HELP, LEVELS, Flags, parse
 from mta.errors import LocalProtocolError, PosthouseError, UsageError, exit_code
@@ -48,7 +49,7 @@ def _run(arguments: Sequence[str]) -> int:
     channels = _channels(config, flags)
     level = LEVELS.index(flags.level or DEFAULT_LEVEL)
     log = Log(config.log.dir, config.log.formats, "deliver", file=flags.log_file, level=level)
-    spool = Spool.open(config.spool, paths=config.paths())
+    spool = Spool.open(config.spool, paths=paths(config))
     log.started("deliver", arguments)
     try:
         daemon = Daemon(config, channels, flags, spool, log, watch=_watch(flags))

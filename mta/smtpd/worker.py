@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mta.config.queues import paths
 from mta.errors import ConfigError
 from mta.machine.accepting import Accepting
 from mta.machine.authenticate import Authenticator
@@ -90,7 +91,7 @@ class Worker:
         """Begin to serve ``sockets``.  SpoolError or ConfigError if that cannot be."""
         loop, config = asyncio.get_running_loop(), self._config
         descriptors = raise_descriptors()
-        self._writer = Spool.open(config.spool).writer(config.paths())
+        self._writer = Spool.open(config.spool).writer(paths(config))
         nameservers = tuple([parse_endpoint(text, 53) for text in config.nameservers])
         self.hall = Hall(
             config,

@@ -10,6 +10,7 @@ from mta.config.build import build
 from mta.config.findings import Facts
 from mta.config.lint import check, lint
 from mta.config.model import Config
+from mta.config.queues import modes, paths
 from mta.errors import ConfigError
 
 
@@ -37,9 +38,9 @@ def told(config: Config, **devices: int) -> list[str]:
 def test_paths_are_absolute_with_weights_and_the_spool_has_a_word(tmp_path: Path) -> None:
     config = made(tmp_path, "x, domains: '*', paths: [/disk1/q weight=2, disk2, spool weight=3]")
     expected = (("/disk1/q", 2), (f"{tmp_path}/disk2", 1), ("", 3))
-    assert config.paths() == {"x": expected}
-    assert made(tmp_path, "x, domains: '*', paths: /disk1").paths() == {"x": (("/disk1", 1),)}
-    assert made(tmp_path, "x, domains: '*'").paths() == {}
+    assert paths(config) == {"x": expected}
+    assert paths(made(tmp_path, "x, domains: '*', paths: /disk1")) == {"x": (("/disk1", 1),)}
+    assert paths(made(tmp_path, "x, domains: '*'")) == {}
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_what_is_no_path_is_refused_with_its_line(tmp_path: Path, paths: str) ->
 
 def test_the_first_channel_of_a_queue_has_its_mode(tmp_path: Path) -> None:
     rows = ("x, domains: '*', mode: queue", "y, queue: x", "z, domains: [z.test]")
-    assert made(tmp_path, *rows).modes() == {"x": "queue", "z": "background"}
+    assert modes(made(tmp_path, *rows)) == {"x": "queue", "z": "background"}
     with pytest.raises(ConfigError, match="delivery mode"):
         made(tmp_path, "x, domains: '*', mode: now")
 
