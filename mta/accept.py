@@ -60,6 +60,9 @@ class Door:
             [c.name for c in config.channels if mode[c.queue] == INTERACTIVE]
         )  # channels whose mail submit tries itself
         self._most = {c.name: c.max_recipients for c in config.channels}
+        self.waits = ""  # what keeps the latest message back: "load 9.1 over queue_only 8"
+        self._limited = config.load.queue_only > 0 or config.load.psi.queue_only > 0
+        self._ring = False  # whether intake is to hear of what was appended
 
     def verify(self, text: str) -> Routed:
         """Return the way of the address ``text``; its outcome is None if it is good.
@@ -127,6 +130,11 @@ class Door:
         jobs = self.jobs(draft, routed, reverse_path, dsn)
         if not wishes.smtputf8 and needs_utf8(jobs, reverse_path):
             wishes = replace(wishes, smtputf8=True)
+        if self._limited:
+            from mta.queue_only import waits_for
+
+            self.waits = waits_for(self.config.load, draft, jobs, wishes)
+        self._ring = self._ring or not self.waits
         self.writer.append(draft, jobs, reverse_path, wishes)
         return draft.id
 
@@ -153,11 +161,16 @@ class Door:
         return make_jobs(targets, reverse_path, self._most, dsn)
 
     def sync(self) -> None:
-        """Make all that was appended durable, and wake intake; SpoolError if that failed."""
+        """Make all that was appended durable, and wake intake; SpoolError if that failed.
+
+        Nobody is woken for mail that waits for the load to fall.
+        """
         from mta.machine.wake import wake_intake
 
+        ring, self._ring = self._ring, False
         for synced in self.writer.sync():
-            wake_intake(self.config.runtime, synced.segment, synced.offset)
+            if ring:
+                wake_intake(self.config.runtime, synced.segment, synced.offset)
 
     def close(self) -> None:
         """Let intake finish with what was written."""

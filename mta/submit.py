@@ -229,7 +229,7 @@ def one_shot(request: Request, octets: Iterator[bytes]) -> int:
         if not request.json:
             for remark in submission.left_out:
                 report(request.program, remark)
-    _tell(request, ident, refused, error)
+    _tell(request, ident, refused, error, door.waits)
     if ident and submission is not None and submission.tries:
         from mta.interactive import attempt
 
@@ -285,11 +285,13 @@ def reverse_path(given: str | None, own: Mailbox) -> ReversePath:
         raise UsageError(f"reverse-path {shown(given)}: {error}") from None
 
 
-def _tell(request: Request, ident: str, refused: list[Refusal], error: RefusedError | None) -> None:
+def _tell(
+    request: Request, ident: str, refused: list[Refusal], error: RefusedError | None, waits: str
+) -> None:
     if request.json:
         from mta.submit_json import outcome_line
 
-        say(1, outcome_line(ident, refused, error))
+        say(1, outcome_line(ident, refused, error, waits))
         return
     for address, outcome in refused:
         report(request.program, f"{shown(address)}: {outcome.reply}")
@@ -297,6 +299,8 @@ def _tell(request: Request, ident: str, refused: list[Refusal], error: RefusedEr
         report(request.program, str(error))
     if ident and request.verbose:
         say(1, f"Submitted & queued ({ident})\n")
+        if waits:
+            say(1, f"It waits for the load to fall: {waits}\n")
 
 
 def _status(ident: str, refused: list[Refusal], error: RefusedError | None) -> int:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from mta.accept import Door
     from mta.route.router import Routed
+    from mta.submit_pace import Pacer
     from mta.types import ReversePath
 
 __all__ = ["MAX_LINE", "Conversation", "serve"]
@@ -48,7 +49,7 @@ def serve(door: Door, who: Caller, octets: Iterator[bytes], write: Callable[[str
 
     Replies go out before each further read, so that a client that waits gets them.
     """
-    talk = Conversation(door, who)
+    talk = Conversation(door, who, _pacer(door))
     for chunk in octets:
         for replies in talk.feed(chunk):
             write(replies)
@@ -59,13 +60,23 @@ def serve(door: Door, who: Caller, octets: Iterator[bytes], write: Callable[[str
     return errors.EX_DATAERR if broken else errors.EX_OK
 
 
+def _pacer(door: Door) -> Pacer | None:
+    """Return who slows the client; None where no queue has a target."""
+    if not any(channel.target_age for channel in door.config.channels):
+        return None
+    from mta.submit_pace import Pacer
+
+    return Pacer(door.config)
+
+
 class Conversation:
     """One client: octets in, replies out; needs no file descriptors."""
 
-    def __init__(self, door: Door, who: Caller) -> None:
+    def __init__(self, door: Door, who: Caller, pacer: Pacer | None = None) -> None:
         self.over = False
         self._door = door
         self._who = who
+        self._pacer = pacer
         self._ends = LineEnds()
         self._line = b""
         self._overlong = False
@@ -77,6 +88,8 @@ class Conversation:
 
     def _forget(self) -> None:
         """Begin a new message."""
+        if self._pacer is not None:
+            self._pacer.forget()
         self._path: ReversePath | None = None
         self._routed: list[Routed] = []
         self._submitted = False
@@ -192,7 +205,12 @@ class Conversation:
             self._say(str(error))
             return
         routed = self._door.verify(address)
-        if routed.outcome is None:
+        refusal = None
+        if routed.outcome is None and self._pacer is not None:
+            refusal = self._pacer.recipient(routed)
+        if refusal is not None:
+            self._say(str(refusal))
+        elif routed.outcome is None:
             self._routed.append(routed)
             subjects = ", ".join(step.subject for step in routed.left_out)
             remark = f" but for {subjects}" if subjects else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mta.policy.decide import Barrier, JobFacts
+from mta.policy.load import priority
 from mta.spool.states import DUE, HOLD
 from mta.types import BULK, HOST, NORMAL, URGENT
 from mta.values import TYPE_CHECKING
@@ -17,13 +18,8 @@ __all__ = ["of_attempts", "of_job", "of_name", "of_recipients"]
 MOST_PRECEDENCE = {URGENT: 100, NORMAL: 0, BULK: 0}
 
 
-def priority(octets: int, precedence: int, recipients: int, attempts: int) -> float:
-    """Return sendmail's number for a job: the lower, the sooner (op 2.3.1)."""
-    return octets - 1800.0 * precedence + 30_000.0 * recipients + 90_000.0 * attempts
-
-
 def of_name(name: JobName, arrived: float) -> JobFacts:
-    """Return what a job's name says: a priority that the file's is at most worse than."""
+    """Return what a job's name says; its priority is seldom better than the file's tells."""
     octets, recipients = name.octets * 2 // 3, (name.recipients * 2 + 2) // 3
     least = priority(octets, MOST_PRECEDENCE[name.kind], recipients, 0)
     return JobFacts(name.host, arrived, priority=least)

@@ -50,6 +50,7 @@ __all__ = [
     "Room",
     "Verdict",
     "decide",
+    "outweighed",
     "shut",
     "slots",
 ]
@@ -149,6 +150,14 @@ class Verdict:
 _GO = Verdict(GO)
 
 
+def outweighed(priority: float, above: float, factor: float) -> bool:
+    """Tell whether a load ``above`` the limit keeps back a job of ``priority``.
+
+    sendmail's shouldqueue(): the further above, the smaller it must be.
+    """
+    return not factor or priority > factor / (max(0.0, above) + 1.0)
+
+
 def slots(room: Room) -> int:
     """Return how many jobs the channel may have in flight under its load."""
     if room.load >= QUEUE_ONLY and not room.queue_factor:
@@ -216,9 +225,7 @@ def _load(job: JobFacts, _host: HostFacts, room: Room, _now: float) -> Verdict |
     if not room.queue_factor:
         reason = "the load average allows queueing only"
         return Verdict(WAIT, reason, 0.0, CHANNEL, "load")
-    # sendmail's shouldqueue(): the further above the limit, the smaller it must be.
-    above = max(0.0, room.load_average - room.load_limit)
-    if job.priority <= room.queue_factor / (above + 1.0):
+    if not outweighed(job.priority, room.load_average - room.load_limit, room.queue_factor):
         return None
     reason = f"at a load of {room.load_average:.1f} its priority {job.priority:.0f} is too low"
     return Verdict(WAIT, reason, 0.0, MESSAGE, "load")
