@@ -230,7 +230,7 @@ def one_shot(request: Request, octets: Iterator[bytes]) -> int:
             for remark in submission.left_out:
                 report(request.program, remark)
     _tell(request, ident, refused, error, door.waits)
-    if ident and submission is not None and submission.tries:
+    if ident and submission is not None and submission.tries and not door.waits:
         from mta.interactive import attempt
 
         attempt(door.config, ident, submission.tries, aloud=request.verbose and not request.json)

@@ -35,7 +35,7 @@ from mta.machine.log import Log
 from mta.machine.notify import READY, STOPPING, tell
 from mta.machine.process import Signals, set_title
 from mta.machine.wake import AGAIN, Ear
-from mta.policy.load import LOAD, PRESSURE, Thresholds
+from mta.policy.load import LOAD, PRESSURE, QUEUE_ONLY, Thresholds
 from mta.spool.entry import Envelope
 from mta.spool.intake import take_in
 from mta.spool.layout import JobName, host_word
@@ -265,7 +265,11 @@ class Daemon:
             if not in_flight:
                 self._ended.set()
             return
-        if self._daemon or in_flight or not all(lane.idle or lane.stopping for lane in self._lanes):
+        if self._daemon or in_flight:
+            return
+        if self._watch.standing.level >= QUEUE_ONLY and not self._config.load.queue_factor:
+            self._ended.set()  # a pass does not wait for the load to fall
+        if not all(lane.idle or lane.stopping for lane in self._lanes):
             return
         if not self._flags.ids and self._returns.accepted > self._accepted:
             self._accepted = self._returns.accepted
@@ -307,9 +311,12 @@ class Daemon:
 
     def _weigh(self, mono: float) -> None:
         """Look at the load when it is time, and tell the lanes what it allows."""
+        before = self._watch.standing.level
         if self._watch.tick(mono):
             for lane in self._lanes:
                 lane.standing = self._watch.standing
+            if before >= QUEUE_ONLY > self._watch.standing.level:
+                self._next_sweep = 0.0  # for what nobody was woken for meanwhile
 
     def _slow_tick(self) -> None:
         for desk in self._desks:
