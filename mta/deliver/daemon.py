@@ -16,9 +16,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mta.config.host_rules import HostRules
 from mta.config.model import Channel, Config
-from mta.config.slow_lanes import origins, slow_lane
 from mta.deliver.board import Board
 from mta.deliver.desk import Desk
 from mta.deliver.flags import Flags
@@ -28,7 +26,7 @@ from mta.deliver.lane import Lane
 from mta.deliver.options import options
 from mta.deliver.orders import recall
 from mta.deliver.programs import ChannelProgram
-from mta.deliver.realm import Ways
+from mta.deliver.realm import ways_of
 from mta.deliver.returns import Returns
 from mta.deliver.rules import rules_of
 from mta.deliver.tls_counts import TlsCounts
@@ -86,7 +84,7 @@ class Daemon:
         self._desks: list[Desk] = []
         for channel in channels:
             desk = Desk(channel, spool, log, self._returns, clock, watch=watch)
-            ways = self._ways(config, channel)
+            ways = ways_of(config, channel, self._board)
             lane = Lane(channel, spool, log, desk, clock, rules=rules, ways=ways)
             told = options(config, channel)
             program = ChannelProgram(
@@ -114,10 +112,6 @@ class Daemon:
         self._accepted = 0
         self._defect: BaseException | None = None
         self.given_up: list[str] = []
-
-    def _ways(self, config: Config, channel: Channel) -> Ways:
-        own, slow = HostRules(config.hosts, channel), slow_lane(config, channel)
-        return Ways(self._board, own, slow, origins(config, channel))
 
     async def run(self) -> None:
         """Work until the pass is over or a signal has come and all is in order."""

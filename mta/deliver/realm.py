@@ -16,6 +16,7 @@ Invariants, each a property in tests/deliver/test_realm.py
 from __future__ import annotations
 
 from mta.config.host_rules import HostRules
+from mta.config.slow_lanes import origins, slow_lane
 from mta.deliver.board import Board
 from mta.deliver.hosts import Hosts
 from mta.values import TYPE_CHECKING, frozen
@@ -23,14 +24,14 @@ from mta.values import TYPE_CHECKING, frozen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mta.config.model import Channel, Retry
+    from mta.config.model import Channel, Config, Retry
     from mta.deliver.desk import Clock
     from mta.deliver.rules import Rules
     from mta.machine.log import Log
     from mta.policy.deadhosts import News
     from mta.types import Host, Outcome
 
-__all__ = ["PLAIN", "Realm", "Ways"]
+__all__ = ["PLAIN", "Realm", "Ways", "ways_of"]
 
 ASKED_LIMIT = 1000  # hosts
 PLAIN = ("local", "pipe", "list")  # programs that connect to nobody: no host can be dead
@@ -47,6 +48,12 @@ class Ways:
     own: HostRules
     demote_to: str = ""
     origins: tuple[Channel, ...] = ()
+
+
+def ways_of(config: Config, channel: Channel, board: Board) -> Ways:
+    """Return what the lane of ``channel`` shares with others."""
+    own, slow = HostRules(config.hosts, channel), slow_lane(config, channel)
+    return Ways(board, own, slow, origins(config, channel))
 
 
 class Realm:

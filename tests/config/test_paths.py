@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mta.config.queues import modes, paths
 
 from mta.config.build import build
 from mta.config.findings import Facts
 from mta.config.lint import check, lint
 from mta.config.model import Config
+from mta.config.queues import modes, paths
 from mta.errors import ConfigError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from mta.deliver.orders import recall
 
+from mta.deliver.orders import recall
 from mta.spool.entry import DUE, HOLD, RELEASE, Note
 from mta.types import Outcome, Reply
 from mta.values import replace
