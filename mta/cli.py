@@ -268,6 +268,7 @@ _control("requeue", "requeue", "Try jobs now, whatever their next time was.")
 _control("delete", "delete", "Remove jobs; their authors are not told.")
 _control("return", "return", "Give jobs up: their authors are told that they failed.")
 _control("return", "bounce", "The same as return.")
+_control("reroute", "reroute", "Send jobs where the channel table says now, or where you say.")
 
 
 @mta.command("password")

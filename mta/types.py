@@ -187,7 +187,8 @@ class Wishes:
     ``requiretls`` is RFC 8689's; ``binary`` says that the body is BINARYMIME (RFC 3030).
     ``kind`` "" and ``precedence`` None: as the header says.  ``expires`` is the wall
     time at which it is given up, 0.0 where the channel decides; ``mode`` is "queue"
-    for a message that no deliver is to be woken for.
+    for a message that no deliver is to be woken for.  ``pinned``: an operator chose its
+    way, which stands whatever the channel table says.
     """
 
     origin: str = ""
@@ -200,6 +201,7 @@ class Wishes:
     precedence: int | None = None
     expires: float = 0.0
     mode: str = ""
+    pinned: bool = False
 
 
 PLAIN = Wishes()

@@ -16,7 +16,7 @@ from tests.queued import ALICE, BUSY, accept, defer, new_config
 
 COMMANDS = {"up", "demo", "check", "route", "why", "queue", "trace", "tail", "status", "password"}
 COMMANDS |= {"daemons", "reload"}
-COMMANDS |= {"hold", "release", "requeue", "delete", "return", "bounce"}
+COMMANDS |= {"hold", "release", "requeue", "delete", "return", "bounce", "reroute"}
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_status_is_text_or_json(mail: str, run) -> None:
     status, out, _ = run("status")
     assert status == 0 and "queue     smtp: 1 job(s)" in out
     kinds = [json.loads(line)["kind"] for line in run("status", "--json")[1].splitlines()]
-    assert kinds == ["load", "intake", "queue", "queue"]
+    assert kinds == ["intake", "queue", "queue"]
 
 
 def test_ctrl_c_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:

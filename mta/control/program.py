@@ -19,6 +19,7 @@ import json
 import sys
 import time
 
+from mta.config.queues import paths
 from mta.control.acts import NOTING, Order, delete
 from mta.control.walk import find, shown
 from mta.errors import EX_OK, EX_TEMPFAIL, PosthouseError, UsageError
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from mta.policy.filters import Filter
     from mta.spool.entry import Envelope
     from mta.spool.layout import JobName
+    from mta.spool.spool import Claim
 
 __all__ = ["FEW", "Task", "run"]
 
@@ -85,6 +87,10 @@ class _Counts:
     def add(self, fate: str) -> None:
         self.of[fate] += 1
 
+    def note(self, why: str) -> None:
+        if why in self.why or len(self.why) < FEW:
+            self.why[why] = self.why.get(why, 0) + 1
+
     @property
     def matched(self) -> int:
         return sum(self.of.values()) - self.of["gone"]
@@ -92,7 +98,7 @@ class _Counts:
 
 def run(config: Config, task: Task, say: Callable[[str], None]) -> int:
     """Do ``task``; ``say`` what was done; return the exit status.  PosthouseError stops it."""
-    spool = Spool.open(config.spool)
+    spool = Spool.open(config.spool, paths=paths(config))
     log = Log(config.log.dir, config.log.formats, "mta")
     now = time.time()
 
@@ -185,6 +191,7 @@ class _Work:
         self._recall = Recall(config.runtime)
         self._counts = _Counts()
         self._close: Callable[[], None] = lambda: None
+        self._settle: Callable[[], None] = lambda: None
         self._act: Act = self._choose(config)
         self._progress = _Progress()
 
@@ -193,6 +200,13 @@ class _Work:
             return NOTING[self._task.verb]
         if self._task.verb == "delete":
             return delete
+        if self._task.verb == "reroute":
+            from mta.control.rerouting import Rerouting
+
+            forced = self._task.channel, self._task.next_hop
+            rerouting = Rerouting(config, self._spool, self._log, forced, self._rerouted)
+            self._settle, self._close = rerouting.sync, rerouting.close
+            return rerouting.act
         from mta.control.returning import Returning  # late: it starts a thread and a loop
 
         returning = Returning(config, self._spool, self._log)
@@ -216,6 +230,7 @@ class _Work:
             self._sync()
             time.sleep(PAUSE)
             busy = [name for name in busy if not self._one(name)]
+        self._settle()
         for _ in busy:
             self._counts.add("busy")
         self._progress.end()
@@ -223,7 +238,7 @@ class _Work:
 
     def _one(self, name: JobName) -> bool:
         """Act on one job; return False if it is in another's hands."""
-        claim = self._spool.claim(name)
+        claim, fate = self._spool.claim(name), ""
         if claim is None:
             entry = self._spool.peek(name)
             if entry is not None and entry.pending:
@@ -232,21 +247,31 @@ class _Work:
             return True
         try:
             if not self._task.wanted.holds(shown(name, claim.entry), self._now):
-                self._counts.add("gone")  # it was meant when we looked, and is no more
-                return True
-            self._counts.add(self._act(claim, self._order, self._log))
+                fate = "gone"  # it was meant when we looked, and is no more
+            else:
+                fate = self._act(claim, self._order, self._log)
         except PosthouseError as error:
-            self._counts.add("failed")
-            why = str(error)
-            if why in self._counts.why or len(self._counts.why) < FEW:
-                self._counts.why[why] = self._counts.why.get(why, 0) + 1
+            fate = "failed"
+            self._counts.note(str(error))
         finally:
-            claim.release()
-            self._recall.add(name.queue, name.file)  # who met our lock has forgotten it
+            if fate != "kept":
+                self._give_back(claim, fate)
         return True
+
+    def _give_back(self, claim: Claim, fate: str) -> None:
+        claim.release()
+        self._recall.add(claim.name.queue, claim.name.file)  # who met our lock has forgotten it
+        if fate:
+            self._counts.add(fate)
+
+    def _rerouted(self, claim: Claim, why: str) -> None:
+        if why:
+            self._counts.note(why)
+        self._give_back(claim, "failed" if why else "done")
 
     def _sync(self) -> None:
         """Make durable what was done, then let the delivers see it."""
+        self._settle()
         if self._spool.unsynced:
             self._spool.sync_marks()
         self._recall.send()

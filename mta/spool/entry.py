@@ -89,7 +89,7 @@ FIELDS = (
     *("id", "from", "return", "size", "flags", "origin", "jobs", "recipients"),
     *("segment", "body", "number", "queue", "channel", "host", "hop"),
 )
-FLAGS = ("8bitmime", "smtputf8", "requiretls", "binarymime")
+FLAGS = ("8bitmime", "smtputf8", "requiretls", "binarymime", "pinned")
 STATES: tuple[State, ...] = (DEFERRED, DELIVERED, FAILED)
 _NOTES = {HOLD: HOLD, RELEASE: HOLD, DUE: DUE, WARNED: WARNED}  # which word replaces which
 
@@ -118,7 +118,8 @@ def _path_word(path: ReversePath) -> str:
 
 def encode(envelope: Envelope, job: Job, segment: str, body_at: int = -1) -> bytes:
     """Return the file of a job that nobody has tried yet."""
-    needs = (envelope.eight_bit, envelope.smtputf8, envelope.requiretls, envelope.binary)
+    e = envelope
+    needs = (e.eight_bit, e.smtputf8, e.requiretls, e.binary, e.pinned)
     flags = [name for name, needed in zip(FLAGS, needs, strict=True) if needed]
     lines = [
         MAGIC,
@@ -240,6 +241,7 @@ def _envelope(value: list[str], asked: list[str], way: list[str]) -> Envelope:
         int(precedence),
         float(expires),
         unquote(mode),
+        "pinned" in flags,
     )
 
 

@@ -123,9 +123,9 @@ class Draft:
     draft that is committed as ``binary``.
     """
 
-    def __init__(self, fs: Fs, now: float) -> None:
-        """Begin a message that arrived at ``now``."""
-        self.id = layout.new_id(now)
+    def __init__(self, fs: Fs, now: float, ident: str = "") -> None:
+        """Begin a message that arrives at ``now``; ``ident`` if it has an id already."""
+        self.id = ident or layout.new_id(now)
         self.size = 0
         self.eight_bit = False
         self._fs = fs
@@ -242,9 +242,10 @@ class Writer:
         self._under_way: set[_Segment] = set()  # of batches that are being synced
         self._broken: set[_Segment] = set()  # of those, what is to be cut when that is over
 
-    def begin(self) -> Draft:
-        """Begin a message."""
-        return Draft(self._fs, self._clock())
+    def begin(self, again: str = "") -> Draft:
+        """Begin a message; ``again``: it arrived when the message of that id did."""
+        ident = layout.id_again(again) if again else ""
+        return Draft(self._fs, self._clock(), ident)
 
     def commit(
         self,
@@ -295,6 +296,7 @@ class Writer:
             precedence,
             wishes.expires,
             wishes.mode,
+            wishes.pinned,
         )
         try:
             segment = draft.into(self._shared, envelope, jobs, self._places)

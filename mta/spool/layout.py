@@ -10,7 +10,6 @@
     q.QUEUE/HOUR/ID.N-TAG.HOST one job: its envelope, then its attempts
     q.QUEUE,N/â€¦                the same on another disk: see places.py
     identity                   the mark of this spool's places elsewhere, where it has any
-    host/N                     what delivers know of hosts that fail; see spool.hostlog
     bad/                       what could not be understood or returned, kept for a person
 
 An id is eleven signs of arrival time in microseconds and five of the process
@@ -26,6 +25,7 @@ Invariants, each a property in tests/spool/test_layout.py
     L2   arrived(new_id(t)) == t to the microsecond, unless the clock went back.
     L3   JobName.parse(name.queue, name.file) == name, for every host that a Job can have.
     L4   A tag tells kind, author, and size and recipients to within a factor of two.
+    L5   id_again() gives each id once, and none that new_id() gives; arrival is kept.
 """
 
 from __future__ import annotations
@@ -46,9 +46,11 @@ __all__ = [
     "VERSION",
     "JobName",
     "arrived",
+    "author_signs",
     "body_path",
     "host_word",
     "hour",
+    "id_again",
     "new_id",
     "place_path",
     "tag",
@@ -61,6 +63,7 @@ _DIGITS = str.maketrans(SIGNS, "0123456789ABCDEFGHIJKLMNOPQRSTU")  # what int(â€
 TIME_SIGNS = 11  # 31**11 microseconds reach the year 2775
 LOW_SIGNS = 4  # of them change within a second; the others are kept
 PROCESS_SIGNS = 5  # 31**5 is more than any pid
+PID_LIMIT = 1 << 22  # Linux's
 ID_SIGNS = TIME_SIGNS + PROCESS_SIGNS
 TAG_SIGNS = 7
 PLACE_SIGNS = 2
@@ -73,6 +76,7 @@ AUTHORS_MAX = 10_000
 _authors: dict[ReversePath, str] = {}
 _last = [0]  # microseconds of the newest id of this process
 _signs = [(0, 0, "", "")]  # the time's high part and the pid, and the signs of both
+_again = [0, 0]  # the pid, and a count of ids that were given again
 _hour = [(0, "")]  # the latest hour that was asked for, since the epoch, and its name
 
 
@@ -93,6 +97,21 @@ def new_id(now: float) -> str:
         head, tail = _encode(high, TIME_SIGNS - LOW_SIGNS), _encode(pid, PROCESS_SIGNS)
         _signs[0] = (high, pid, head, tail)
     return f"{_signs[0][2]}{_encode(low, LOW_SIGNS)}{_signs[0][3]}"
+
+
+def id_again(message_id: str) -> str:
+    """Return a new id for a message that arrived when ``message_id`` did, to the millisecond.
+
+    Its last signs are of no process: those numbers begin above all pids, and each process
+    counts on from a point of its own.
+    """
+    pid = os.getpid()
+    if _again[0] != pid:
+        _again[:] = [pid, int.from_bytes(os.urandom(4), "big")]
+    _again[1] += 1
+    room = 31**PROCESS_SIGNS - PID_LIMIT
+    micros = int(message_id[:TIME_SIGNS].translate(_DIGITS), 31) + pid % 1000
+    return _encode(micros, TIME_SIGNS) + _encode(PID_LIMIT + _again[1] % room, PROCESS_SIGNS)
 
 
 def valid_id(text: str) -> bool:

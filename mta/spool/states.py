@@ -38,8 +38,8 @@ class Envelope:
     the whole message; ``origin`` says for the log where it came from.  ``ret``
     ("FULL", "HDRS" or "") and ``envid`` are as RFC 3461 has them, decoded;
     ``requiretls`` is RFC 8689's; ``binary`` says that the body is BINARYMIME (RFC 3030):
-    CR and LF may stand alone in it.  ``kind``, ``precedence``, ``expires`` and ``mode`` are
-    those of types.Wishes, decided.
+    CR and LF may stand alone in it.  ``kind``, ``precedence``, ``expires``, ``mode``
+    and ``pinned`` are those of types.Wishes, decided.
     """
 
     id: str
@@ -58,6 +58,7 @@ class Envelope:
     precedence: int = 0
     expires: float = 0.0
     mode: str = ""
+    pinned: bool = False
 
 
 @frozen

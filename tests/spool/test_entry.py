@@ -205,6 +205,11 @@ def test_e6_each_channel_has_its_own_state(attempts):
 )
 def test_e1_kind_precedence_expiry_and_mode_come_back(envelope, job, kind, precedence, expires):
     way = replace(
-        envelope, kind=kind, precedence=precedence, expires=round(expires, 6), mode="queue"
+        envelope,
+        kind=kind,
+        precedence=precedence,
+        expires=round(expires, 6),
+        mode="queue",
+        pinned=True,
     )
     assert decode(encode(way, job, "S")).envelope == way

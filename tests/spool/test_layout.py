@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.spool import layout
-from mta.spool.layout import JobName, arrived, host_word, new_id, valid_id
+from mta.spool.layout import JobName, arrived, host_word, id_again, new_id, valid_id
 from mta.types import BULK, NORMAL, NULL_PATH, URGENT, Mailbox
 
 times = st.floats(1e9, 4e9)
@@ -72,3 +72,12 @@ def test_l4_a_name_of_an_older_version_is_an_ordinary_job():
 def test_l4_what_is_no_tag_is_no_name():
     for tag in ("", "n", "x123456", "n1234567"):
         assert JobName.parse("smtp", f"2023111422/{new_id(1.7e9)}.0-{tag}.h") is None
+
+
+def test_l5_an_id_given_again_keeps_the_arrival_and_is_new():
+    old = new_id(1_700_000_000.25)
+    given_again = [id_again(old) for _ in range(2000)]
+    assert len({old, *given_again}) == 2001 and all(map(valid_id, given_again))
+    assert all(0 <= arrived(each) - arrived(old) < 0.001 for each in given_again)
+    mine = new_id(arrived(given_again[0]))
+    assert mine[-5:] < given_again[0][-5:], "numbers above every pid"
