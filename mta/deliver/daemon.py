@@ -348,7 +348,7 @@ class Daemon:
             self._nudge()
 
     async def _end(self) -> None:
-        """Leave everything in order: programs gone, settlements synced, lines written."""
+        """Leave all in order: programs gone, settlements synced (once at a time), lines written."""
         if self._daemon:
             tell(STOPPING)
         for _, ear in self._ears:
@@ -357,7 +357,7 @@ class Daemon:
         for program in self._programs:
             program.quit()
         limit = clock.monotonic() + STOP_LIMIT
-        while any(program.running for program in self._programs):
+        while self._syncing or any(program.running for program in self._programs):
             if clock.monotonic() > limit:
                 for program in self._programs:
                     program.kill()
