@@ -94,6 +94,10 @@ _TELL: dict[str, Callable[[Event], str]] = {
         f"{e['code']} {e['status']} {e['text']}"
     ),
     "revived": lambda e: f"host {e['host']} on {e['channel']} answers again",
+    "demotion": lambda e: (
+        f"host {e['host']} on {e['channel']} "
+        + (f"is demoted to {e['to']}" if e["begins"] else "is demoted no more")
+    ),
     "load_level": lambda e: (
         f"{e['level']} {'begins' if e['begins'] else 'ends'}: "
         f"{e['gauge']} {e['value']}, threshold {e['threshold']}"

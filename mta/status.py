@@ -10,8 +10,14 @@ from __future__ import annotations
 import json
 import time
 
-from mta.machine.census import delivers, intake_runs, listeners
+from mta.machine.census import delivers, intake_runs, listeners, workers
+from mta.machine.clock import monotonic
+from mta.machine.flow import read_flows
+from mta.machine.load import load_average, pressures
 from mta.machine.logline import printable
+from mta.pacing import targets
+from mta.policy.admission import predicted_age
+from mta.policy.load import LEVELS, LOAD, PRESSURE, read_standing
 from mta.spool.layout import arrived
 from mta.spool.spool import Spool
 from mta.values import TYPE_CHECKING
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mta.config.model import Config
+    from mta.policy.admission import Flow
 
 __all__ = ["gather", "lines"]
 
@@ -30,17 +37,65 @@ REASONS = 5
 
 def gather(config: Config, now: float) -> Iterator[dict[str, Any]]:
     """Yield what there is to say, each a mapping with a ``kind``."""
+    yield {"kind": "load", **_load(config)}
     for pid, title in listeners(config.runtime):
-        yield {"kind": "smtpd", "pid": pid, "title": title}
+        served = [{"pid": w, "title": t, "load": _standing(t)} for w, t in workers(pid)]
+        yield {"kind": "smtpd", "pid": pid, "title": title, "workers": served}
     for deliver in delivers(config.runtime):
-        queues = list(deliver.queues)
-        yield {"kind": "deliver", "pid": deliver.pid, "title": deliver.title, "queues": queues}
+        about = {"queues": list(deliver.queues), "load": _standing(deliver.title)}
+        yield {"kind": "deliver", "pid": deliver.pid, "title": deliver.title, **about}
     spool = Spool.open(config.spool)
     segments, octets = _journal(spool)
     intake = {"runs": intake_runs(config.runtime), "segments": segments, "octets": octets}
     yield {"kind": "intake", **intake}
-    for queue in sorted({*spool.queues(), *config.queues()}):
-        yield {"kind": "queue", "queue": queue, **_queue(spool, queue, now)}
+    queues = sorted({*spool.queues(), *config.queues()})
+    flows, wanted = read_flows(config.runtime, queues, monotonic()), targets(config)
+    for queue in queues:
+        flow = _flow(flows.get(queue, []), wanted.get(queue, 0.0))
+        yield {"kind": "queue", "queue": queue, **_queue(spool, queue, now), "flow": flow}
+
+
+def _load(config: Config) -> dict[str, Any]:
+    """Return what the machine bears now, and which thresholds that is over."""
+    average, found = load_average(), pressures()
+    worst = max(found.values(), default=0.0)
+    over = [
+        {"gauge": gauge, "level": level, "threshold": begins}
+        for gauge, value, limits in (
+            (LOAD, average, config.load),
+            (PRESSURE, worst, config.load.psi),
+        )
+        for level in LEVELS[1:]
+        if 0.0 < (begins := getattr(limits, level)) <= value
+    ]
+    return {"average": round(average, 2), "pressure": found, "over": over}
+
+
+def _standing(title: str) -> dict[str, Any] | None:
+    """Return the threshold that acts on a process by its title; None if none does."""
+    standing = read_standing(title)
+    if standing is None:
+        return None
+    level = LEVELS[standing.level]
+    found = {"gauge": standing.gauge, "value": standing.value}
+    return {**found, "level": level, "threshold": standing.threshold}
+
+
+def _flow(flows: list[Flow], target: float) -> dict[str, Any] | None:
+    """Return what delivers tell of a queue; None if none does.
+
+    ``drain`` is None where it is not known: the queue has not been long enough.
+    """
+    if not flows:
+        return None
+    known = [flow.drain for flow in flows if flow.drain >= 0]
+    return {
+        "backlog": max(flow.backlog for flow in flows),
+        "per_second": round(sum([flow.rate for flow in flows]), 2),
+        "drain": round(sum(known), 2) if known else None,
+        "predicted_age": round(predicted_age(flows), 1),
+        "target_age": target,
+    }
 
 
 def _journal(spool: Spool) -> tuple[int, int]:
@@ -94,6 +149,13 @@ def lines(config: Config, now: float, *, as_json: bool = False) -> Iterator[str]
         yield from _TELL[part["kind"]](part, now)
 
 
+def _load_lines(part: dict[str, Any], now: float) -> Iterator[str]:
+    each = [f"{name} {value:.1f}%" for name, value in part["pressure"].items()]
+    yield f"load      {part['average']:.2f}; pressure {', '.join(each) or 'is not told'}"
+    for over in part["over"]:
+        yield f"          {over['gauge']} is over {over['level']} {over['threshold']:g}"
+
+
 def _deliver_lines(part: dict[str, Any], now: float) -> Iterator[str]:
     title = printable(part["title"])
     yield f"deliver   pid {part['pid']} for queue {', '.join(part['queues'])}: {title}"
@@ -101,6 +163,8 @@ def _deliver_lines(part: dict[str, Any], now: float) -> Iterator[str]:
 
 def _smtpd_lines(part: dict[str, Any], now: float) -> Iterator[str]:
     yield f"smtpd     pid {part['pid']}: {printable(part['title']).removeprefix('smtpd: ')}"
+    for worker in part["workers"]:
+        yield f"          pid {worker['pid']}: {printable(worker['title'])}"
 
 
 def _intake_lines(part: dict[str, Any], now: float) -> Iterator[str]:
@@ -108,11 +172,21 @@ def _intake_lines(part: dict[str, Any], now: float) -> Iterator[str]:
     yield f"intake    {runs}; journal of {part['segments']} segment(s), {part['octets']} octets"
 
 
+def _flowing(flow: dict[str, Any]) -> str:
+    drain = "" if flow["drain"] is None else f" of {flow['drain']:g} that it could"
+    text = f"{flow['backlog']} could go now, {flow['per_second']:g} a second are settled{drain}"
+    if flow["predicted_age"]:
+        text += f"; new mail will be {flow['predicted_age']:g} s old"
+    return text + (f", target {flow['target_age']:g} s" if flow["target_age"] else "")
+
+
 def _queue_lines(part: dict[str, Any], now: float) -> Iterator[str]:
     since = ""
     if part["jobs"]:
         since = f", the oldest since {time.ctime(now - part['oldest_seconds'])}"
     yield f"queue     {part['queue']}: {part['jobs']} job(s){since}"
+    if part["flow"] is not None:
+        yield f"          {_flowing(part['flow'])}"
     if part["deferred"]:
         yield f"          of the {part['sampled']} oldest, {part['deferred']} deferred:"
     for reason in part["reasons"]:
@@ -120,6 +194,7 @@ def _queue_lines(part: dict[str, Any], now: float) -> Iterator[str]:
 
 
 _TELL = {
+    "load": _load_lines,
     "smtpd": _smtpd_lines,
     "deliver": _deliver_lines,
     "intake": _intake_lines,

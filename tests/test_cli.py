@@ -157,7 +157,7 @@ def test_status_is_text_or_json(mail: str, run) -> None:
     status, out, _ = run("status")
     assert status == 0 and "queue     smtp: 1 job(s)" in out
     kinds = [json.loads(line)["kind"] for line in run("status", "--json")[1].splitlines()]
-    assert kinds == ["intake", "queue", "queue"]
+    assert kinds == ["load", "intake", "queue", "queue"]
 
 
 def test_ctrl_c_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:

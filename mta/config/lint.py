@@ -13,7 +13,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from mta.config import lint_listen, lint_load, lint_paths
+from mta.config import lint_listen, lint_load, lint_paths, slow_lanes
 from mta.config.findings import Facts, Finding
 from mta.config.model import Channel, Config, Daemon
 from mta.config.routing import known_user, read_include, router_with
@@ -292,33 +292,22 @@ def _late_warnings(config: Config, facts: Facts) -> Iterator[Finding]:
 
 def _demotions(config: Config, facts: Facts) -> Iterator[Finding]:
     """A slow lane that is not there, or would not get what is sent there."""
-    by_name = {channel.name: channel for channel in config.channels}
     for channel in config.channels:
-        if not channel.demote_to:
-            continue
+        name = channel.demote_to
         text = f"channel {channel.name!r}: demote_to"
-        other = by_name.get(channel.demote_to)
-        fault = ""
-        if other is None:
-            fault = f"names {channel.demote_to!r}, which does not exist"
-        elif other is channel:
-            fault = "names itself"
-        elif other.queue != channel.queue:
-            fault = f"names {other.name!r}, which has another queue: give it queue: {channel.queue}"
-        elif other.domains or other.table:
-            fault = f"names {other.name!r}, which has domains of its own: it would leave them be"
-        elif other.demote_to:
-            fault = f"names {other.name!r}, which demotes hosts itself"
-        if fault:
-            yield Finding(None, "error", f"{text} {fault}")
-        elif config.daemons and not any(
-            d.forever and not d.named and (not d.channels or channel.demote_to in d.channels)
-            for d in _delivers(config)
+        wrong = slow_lanes.fault(config, channel)
+        if wrong:
+            yield Finding(None, "error", f"{text} {wrong}")
+        elif (
+            name
+            and config.daemons
+            and not any(
+                d.forever and not d.named and (not d.channels or name in d.channels)
+                for d in _delivers(config)
+            )
         ):
             why = "hosts that fail for long would wait for ever"
-            yield Finding(
-                None, "error", f"{text} {channel.demote_to!r}: no deliver serves it: {why}"
-            )
+            yield Finding(None, "error", f"{text} {name!r}: no deliver serves it: {why}")
 
 
 def _local_domains(config: Config, facts: Facts) -> Iterator[Finding]:

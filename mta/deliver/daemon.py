@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mta.config.model import Channel, Config
+from mta.deliver.board import Board
 from mta.deliver.desk import Desk
 from mta.deliver.flags import Flags
 from mta.deliver.flows import Flows
@@ -25,6 +26,7 @@ from mta.deliver.lane import Lane
 from mta.deliver.options import options
 from mta.deliver.orders import recall
 from mta.deliver.programs import ChannelProgram
+from mta.deliver.realm import ways_of
 from mta.deliver.returns import Returns
 from mta.deliver.rules import rules_of
 from mta.deliver.tls_counts import TlsCounts
@@ -37,6 +39,7 @@ from mta.machine.process import Signals, set_title
 from mta.machine.wake import AGAIN, Ear
 from mta.policy.load import LOAD, PRESSURE, QUEUE_ONLY, Thresholds
 from mta.spool.entry import Envelope
+from mta.spool.hostlog import HostLog
 from mta.spool.intake import take_in
 from mta.spool.layout import JobName, host_word
 from mta.spool.spool import Spool
@@ -75,12 +78,14 @@ class Daemon:
         self._watch = Watch(_thresholds(config), log)
         self._names = ",".join(channel.name for channel in channels)
         rules = rules_of(flags, clock.wall(), float(config.load.queue_factor))
+        self._board = Board(HostLog(spool.fs), f"deliver[{os.getpid()}]", log.warning)
         self._lanes: list[Lane] = []
         self._programs: list[ChannelProgram] = []
         self._desks: list[Desk] = []
         for channel in channels:
             desk = Desk(channel, spool, log, self._returns, clock, watch=watch)
-            lane = Lane(channel, spool, log, desk, clock, rules=rules)
+            ways = ways_of(config, channel, self._board)
+            lane = Lane(channel, spool, log, desk, clock, rules=rules, ways=ways)
             told = options(config, channel)
             program = ChannelProgram(
                 *(channel, config.hostname, told, lane, log),
@@ -118,6 +123,7 @@ class Daemon:
         try:
             await self._begin()
             self._recovered = True  # what was heard meanwhile is pumped from now on
+            self._board.look(clock.wall())
             if self._daemon:
                 self._flows = Flows(self._config.runtime, self._lanes)
             self._weigh(clock.monotonic())
@@ -218,6 +224,7 @@ class Daemon:
 
     def _pump(self) -> None:
         self._pumping = False
+        self._board.look(clock.wall())
         more = False
         for lane in self._lanes:
             more = lane.pump() or more
@@ -286,6 +293,7 @@ class Daemon:
         self._ticks += 1
         for program in self._programs:
             program.tick(mono)
+        self._board.look(clock.wall())
         self._returns.tick(mono)
         self._tls.tick(mono)
         self._weigh(mono)
@@ -368,6 +376,7 @@ class Daemon:
             self._flows.close()
         self._returns.close()
         await asyncio.sleep(0)  # the answers of DSNs that were on their way
+        self._board.look(clock.wall())
         if self._keeper is not None:
             self._keeper.stop()
         if self._spool.unsynced:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from mta.config.model import Channel
+    from mta.config.model import Channel, Retry
     from mta.machine.log import Log
     from mta.spool.entry import RecipientState
     from mta.spool.layout import JobName
@@ -67,7 +67,10 @@ RETRY_WAIT = 60.0  # until a job is tried again whose trouble was our own
 class Flight:
     """A job on its way: claimed, handed to a channel program, not settled yet."""
 
-    __slots__ = ("arrived", "claim", "mono", "not_before", "passed", "started", "told", "tried")
+    __slots__ = (
+        *("arrived", "claim", "mono", "not_before", "passed", "retry", "started", "told"),
+        "tried",
+    )
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class Flight:
         self.mono = mono
         self.arrived = arrived(claim.name.id)
         self.not_before = 0.0
+        self.retry: Retry | None = None  # the host's own rules
         self.told: dict[int, tuple[Outcome, str]] = {}
         self.passed: set[int] = set()  # whose server reports their success itself
 
@@ -143,6 +147,7 @@ class Desk:
             now=now,
             not_before=flight.not_before,
             jitter=random(),
+            retry=flight.retry,
         )
         failed = any(fate.settlement.state == FAILED for fate in made)
         groups = self._owed(flight, made)

@@ -1,24 +1,39 @@
-"""What one deliver learns of the hosts of one channel: busy, proven, dead.
+"""What one deliver learns of the hosts of one channel: busy, proven, dead, demoted.
 
 A host is *proven* when it has answered a job since this deliver began or since
-it was last unreachable; until then one job asks for all.
+it was last unreachable; until then one job asks for all.  Who failed stands on the
+board, which all delivers of the spool share; how long that keeps this deliver away
+is its own TTL's affair.  A host that has failed for long is *demoted*: from then on
+the slow channel serves it, whose successes and failures count for the first channel, too.
 
 Units    ``mono`` is monotonic, ``now`` wall-clock seconds.
 State    A record for each host with a job in flight, and for the KEPT others
-         that were used last; the burials of policy.deadhosts.
+         that were used last.
 
 Invariants, each a property in tests/deliver/test_hosts.py
     H1   in_flight is what was launched less what has landed, and never negative.
     H2   Only a 4yz about the host itself buries it, and only if no other job
          was answered by it since that job began.
     H3   Any word of a host's own proves it, and revives it.
+    H4   However many jobs a failure meets in flight, it counts once.
+    H5   A host is demoted iff its failures in a row span ``demote_after``.
 """
 
 from __future__ import annotations
 
-from mta.policy.deadhosts import DeadHosts
+from random import random
+
+from mta.deliver.board import Board
+from mta.policy.deadhosts import dead
 from mta.policy.decide import HostFacts
 from mta.types import CHANNEL, HOST, Host, Outcome
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mta.deliver.board import Pane
+    from mta.policy.deadhosts import DeadHost, Failing
 
 __all__ = ["Hosts"]
 
@@ -26,26 +41,46 @@ KEPT = 10_000
 
 
 class _Record:
-    __slots__ = ("answered", "in_flight", "proven", "told")
+    __slots__ = ("answered", "dead", "failing", "in_flight", "jitter", "proven", "told")
 
     def __init__(self, proven: bool) -> None:
         self.in_flight = 0
         self.proven = proven
         self.answered = -1.0  # mono: when it last said anything; below 0 = never
         self.told = ""  # the newest id whose job has the burial's reason on file
+        self.failing: Failing | None = None  # from which ``dead`` was made
+        self.dead: DeadHost | None = None
+        self.jitter = random()
 
 
 class Hosts:
     """The hosts of one channel."""
 
-    def __init__(self, ttl: float, probing: bool) -> None:
-        """Remember dead hosts for ``ttl`` seconds; ``probing`` if hosts have to prove themselves.
+    def __init__(
+        self,
+        ttl: Callable[[Host], float] | float,
+        probing: bool,
+        pane: Pane | None = None,
+        *,
+        heed_after: float = 0.0,
+        demote_after: float = 0.0,
+        origins: Sequence[tuple[Pane, float]] = (),
+    ) -> None:
+        """Leave dead hosts alone for at most ``ttl``; ``probing`` if hosts must prove themselves.
 
         A channel that has no connections (local, pipe, list) does not probe.
+        Failures before ``heed_after`` keep nobody away.  ``demote_after`` 0.0 is
+        never; ``origins`` are the panes of the channels that demote hosts to this
+        one, with theirs.
         """
-        self._dead = DeadHosts(ttl)
-        self._ttl = ttl
+        self._ttl: Callable[[Host], float] = (lambda host: ttl) if isinstance(ttl, float) else ttl
         self._probing = probing
+        self._pane = Board().pane("") if pane is None else pane
+        self._failing = self._pane.failing
+        self._heed_after = heed_after
+        self._origins = origins
+        own = [(self._pane, demote_after)] if demote_after else []
+        self._demotions: list[tuple[Pane, float]] = [*own, *origins]
         self._records: dict[Host, _Record] = {}
         self.in_flight = 0
         self.unproven = 0  # of those in flight, to hosts that have still to answer
@@ -73,11 +108,33 @@ class Hosts:
     def facts(self, host: Host, now: float, mono: float) -> HostFacts:
         """Return what decide() wants to know of ``host``."""
         record = self._record(host)
-        dead = self._dead.find(host, mono)
-        until = 0.0 if dead is None else now + dead.until - mono
         answered = now + record.answered - mono if record.answered >= 0 else 0.0
-        since = until - self._ttl if until else 0.0
-        return HostFacts(record.in_flight, record.proven, dead, until, answered, dead_since=since)
+        demoted = self.demoted(host) if self._demotions else 0.0
+        found = self._dead(host, record, now) if host in self._failing else None
+        if found is None:
+            return HostFacts(record.in_flight, record.proven, None, 0.0, answered, demoted)
+        known = found, found.until, answered, demoted
+        failing = self._failing[host]
+        since = 0.0 if failing.hold else failing.at  # no -l ends what a person said
+        return HostFacts(record.in_flight, record.proven, *known, dead_since=since)
+
+    def _dead(self, host: Host, record: _Record, now: float) -> DeadHost | None:
+        """Return the burial in force; it is made once for each failure."""
+        failing = self._failing[host]
+        if record.failing is not failing:
+            record.failing, record.jitter = failing, random()
+            heeded = self._probing and (failing.at >= self._heed_after or failing.hold > 0)
+            ttl = self._ttl(host) if heeded else 0.0
+            record.dead = dead(host, failing, ttl, record.jitter)
+        return record.dead if record.dead is not None and now < record.dead.until else None
+
+    def demoted(self, host: Host) -> float:
+        """Return since when ``host`` is the slow channel's; 0.0 if it is not."""
+        for pane, after in self._demotions:
+            failing = pane.failing.get(host)
+            if failing is not None and failing.at - failing.since >= after:
+                return failing.since + after
+        return 0.0
 
     def launch(self, host: Host) -> None:
         """A job goes to ``host``."""
@@ -101,26 +158,66 @@ class Hosts:
             self._asking.discard(host)
             self.unproven -= 1
 
-    def learn(self, host: Host, outcome: Outcome, started: float, mono: float) -> str:
-        """Take the outcome of a job that began at ``started``; return "buried", "revived" or ""."""
+    def learn(
+        self, host: Host, outcome: Outcome, started: float, mono: float, now: float, relay: str = ""
+    ) -> str:
+        """Take the outcome of a job that began at ``started``.
+
+        Return what it makes of the host: "buried", "revived", "demoted", "promoted" or "".
+        """
         if outcome.scope == CHANNEL or not host:
             return ""
         record = self._record(host)
         if outcome.scope == HOST and not outcome.reply.positive:
             if not outcome.reply.transient or record.answered > started or not self._probing:
                 return ""
-            known = self._dead.find(host, mono) is not None
-            self._dead.bury(host, outcome.reply, mono)
-            record.proven = False
-            return "" if known or self._dead.find(host, mono) is None else "buried"
+            return self._failed(host, record, outcome, now, now - mono + started, _via(relay))
         record.answered = mono
         record.proven = True
         self._settle_question(host)
-        return "revived" if self._dead.revive(host) else ""
+        return self._well(host, now)
 
-    def revive(self, host: Host) -> None:
+    def _failed(
+        self, host: Host, record: _Record, outcome: Outcome, now: float, began: float, via: str
+    ) -> str:
+        record.proven = False
+        known = self._failing.get(host)
+        if known is not None and began < known.at:
+            return ""  # of the same failure, another job
+        before, demoted = self.facts(host, now, 0.0).dead, self.demoted(host)
+        self._pane.failed(host, outcome.reply, now, via)
+        for pane, _ in self._origins:
+            if host in pane.failing:
+                pane.failed(host, outcome.reply, now, via)
+        if not demoted and self.demoted(host):
+            return "demoted"
+        buried = before is None and self.facts(host, now, 0.0).dead is not None
+        return "buried" if buried else ""
+
+    def _well(self, host: Host, now: float) -> str:
+        demoted = bool(self._origins) and self.demoted(host) > 0
+        revived = self._pane.well(host, now)
+        for pane, _ in self._origins:
+            pane.well(host, now)
+        return "promoted" if demoted else "revived" if revived else ""
+
+    def revive(self, host: Host, now: float) -> None:
         """Forget that ``host`` is dead: it says that it is back, but has still to answer."""
-        self._dead.revive(host)
+        self._pane.well(host, now)
+
+    def heard(self, host: Host, at: float, now: float, mono: float) -> DeadHost | None:
+        """Another changed what is known of ``host``; return its burial, None if it may be tried."""
+        record = self._records.get(host)
+        if host not in self._failing:
+            if record is not None:
+                record.answered = max(record.answered, mono - max(0.0, now - at))
+            return None
+        record = self._record(host)
+        if record.answered >= 0 and mono - record.answered < now - self._failing[host].at:
+            self._pane.well(host, now)  # we know better: it has answered us since
+            return None
+        record.proven = not self._probing
+        return self._dead(host, record, now)
 
     def news(self, host: Host, message_id: str) -> bool:
         """Tell, once, whether a job with this id has yet to be told why its host is left alone."""
@@ -129,3 +226,10 @@ class Hosts:
             return False
         record.told = message_id
         return True
+
+
+def _via(relay: str) -> str:
+    """Return the address in ``relay``, as "name[192.0.2.1]:25" has it; "" if there is none."""
+    start = relay.rfind("[")
+    inside, _, port = relay[start + 1 :].partition("]:") if start >= 0 else ("", "", "")
+    return f"[{inside}]:{port}" if inside and port.isdecimal() else ""

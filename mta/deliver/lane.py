@@ -9,7 +9,7 @@ State    The index of names, what is known of hosts, the flights of the program.
 Invariants, each a property in tests/deliver/test_lane.py
     A1   Never more in flight than the channel's concurrency, nor to one host
          than per_host.
-    A2   A host that is down costs one attempt for each TTL, however much is queued.
+    A2   A host that is down costs one attempt for each pause, however much is queued.
     A3   A job is handed over at most once at a time; each flight lands once.
     A4   When a lane is idle, every job that may go has gone; when it has
          stopped, nothing is claimed.
@@ -19,8 +19,8 @@ from __future__ import annotations
 
 from mta.deliver.desk import Desk, Flight, our_trouble
 from mta.deliver.facts import of_job, of_name, of_recipients
-from mta.deliver.hosts import Hosts
 from mta.deliver.index import Index
+from mta.deliver.realm import Realm
 from mta.deliver.rules import Rules
 from mta.deliver.shelf import Shelf
 from mta.errors import PosthouseError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from mta.config.model import Channel
     from mta.deliver.desk import Clock
+    from mta.deliver.realm import Ways
     from mta.deliver.rules import Program
     from mta.machine.log import Log
     from mta.policy.decide import HostFacts
@@ -46,32 +47,37 @@ if TYPE_CHECKING:
 
 __all__ = ["Lane", "Rules"]
 
-ASKED_LIMIT = 1000  # hosts
+BACK = 16  # hosts that are well again whose waiting jobs one pump looks through
 LOADED = 10.0  # until a job is looked at again that the load kept back
 LONG = 3600.0  # until a job is read again that waits for a word, not for a time
 BATCH = 64  # jobs that one pump looks at, before the program's answers are read again
 READY, WAITING, IN_FLIGHT, SETTLING = "ready", "waiting", "in flight", "settling"
 SWEEPING, UNSEEN = "sweeping", "unseen"  # not known here: a sweep reads on, or one will come
-PLAIN = ("local", "pipe", "list")  # programs that connect to nobody: no host can be dead
 
 
 class Lane:
     """One channel of one deliver."""
 
     def __init__(
-        self, channel: Channel, spool: Spool, log: Log, desk: Desk, clock: Clock, *, rules: Rules
+        self,
+        channel: Channel,
+        spool: Spool,
+        log: Log,
+        desk: Desk,
+        clock: Clock,
+        *,
+        rules: Rules,
+        ways: Ways | None = None,
     ) -> None:
+        """``ways`` is what it shares with other lanes; None if it is alone."""
         self.channel = channel
-        self.hosts = Hosts(
-            channel.dead_ttl if rules.dead_ttl is None else rules.dead_ttl,
-            probing=channel.program not in PLAIN,
-        )
+        self.realm = Realm(channel, clock, log, ways, rules, self._shelve)
+        self.hosts = self.realm.hosts
         self.index = Index(self.hosts.is_unproven, rules.index_limit)
         self.standing = Standing()  # of the load
         self.settled = 0  # attempts at hosts that answer, in all
         self.stopping = False
         self.latest_host: Host = ""
-        self._per_host = channel.concurrency if channel.program in PLAIN else channel.per_host
         self._spool = spool
         self._log = log
         self._desk = desk
@@ -80,17 +86,16 @@ class Lane:
         self._program: Program | None = None
         self._flights: dict[int, Flight] = {}
         self._settling: set[str] = set()  # keys of jobs at the desk
+        self._troubles = 0
         self._shelf = Shelf(spool, desk, self.hosts, clock, channel.fail_after.normal)
         self._sweep: Iterator[list[JobName]] | None = None
-        self._troubles = 0
         self._paused_until = 0.0
         self._dated = ("", 0.0)
         self._newest = 0.0  # when the latest job arrived that was tried for the first time
-        self._asked: dict[Host, float] = {}  # when hosts asked for their mail (ETRN)
 
     def attach(self, program: Program) -> None:
         """Work with ``program``, which calls told(), done() and lost()."""
-        self._program = program
+        self._program, self.realm.reach = program, program.avoid
 
     @property
     def in_flight(self) -> int:
@@ -119,6 +124,7 @@ class Lane:
         if self._sweep is None and not self.stopping:
             self.index.overflow = False
             bounds = self._rules.ages.at(self._clock.wall())
+            self.realm.sweep_due = False
             self._sweep = self._spool.names(
                 self.channel.queue,
                 newer_than=bounds.newer_than,
@@ -134,7 +140,11 @@ class Lane:
                 continue
             if bounds is not ALL_AGES and not bounds.holds(arrived(name.id)):
                 continue
-            if self.index.offer(name) and self.index.is_shelved(name.host):
+            if (
+                self.realm.ours(name.host)
+                and self.index.offer(name)
+                and self.index.is_shelved(name.host)
+            ):
                 self._shelf.note(name)
 
     def pump(self) -> bool:
@@ -142,12 +152,16 @@ class Lane:
         if self.stopping:
             return False
         more = self.index.revisit(self._clock.wall())
+        for host in self.realm.back(BACK):
+            self.index.hurry(host)
+        if self.realm.sweep_due and self._sweep is None:
+            self.sweep()
         if self._sweep is not None and not self.index.full:
             self._read_on()
         launched = self._launch()
         self._shelf.tell()
         reading = self._sweep is not None and not self.index.full
-        return more or reading or launched == BATCH or len(self._shelf) > 0
+        return more or reading or launched == BATCH or len(self._shelf) + len(self.realm) > 0
 
     def _read_on(self) -> None:
         """Read one list of names of the sweep."""
@@ -178,7 +192,7 @@ class Lane:
     def _room(self, now: float) -> Room:
         return Room(
             self.channel.concurrency,
-            self._per_host,
+            self.realm.per_host(""),
             self.in_flight,
             self.hosts.unproven,
             self._paused_until,
@@ -188,14 +202,16 @@ class Lane:
             load_limit=self.standing.threshold,
             load_average=self.standing.value,
             queue_factor=self._rules.queue_factor,
+            demote_to=self.realm.demote_to,
+            slow_lane=self.realm.slow,
         )
 
     def about(self, host: Host, now: float) -> tuple[HostFacts, Room]:
         """Return what any verdict on a job for ``host`` rests on, beside the job itself."""
         facts, room = self.hosts.facts(host, now, self._clock.monotonic()), self._room(now)
-        asked = self._asked.get(host, 0.0)
-        if asked > room.force_before:
-            room = replace(room, force_before=asked)
+        asked, most = self.realm.asked(host), self.realm.per_host(host)
+        if asked > room.force_before or most != room.per_host:
+            room = replace(room, force_before=max(asked, room.force_before), per_host=most)
         return facts, room
 
     def _decide(self, job: JobFacts, now: float) -> Verdict:
@@ -216,11 +232,7 @@ class Lane:
     def hurry(self, host: Host) -> None:
         """Try now what waits for ``host`` (as names spell it): it has asked for its mail."""
         if host and not self.stopping:
-            self._asked.pop(host, None)
-            self._asked[host] = self._clock.wall()
-            if len(self._asked) > ASKED_LIMIT:
-                del self._asked[next(iter(self._asked))]
-            self.hosts.revive(host)
+            self.realm.hurry(host)
             self.index.hurry(host)
 
     def _next_host(self) -> Host | None:
@@ -281,6 +293,7 @@ class Lane:
             self.index.later(claim.name, max(verdict.when, now + least))
             return False
         flight = Flight(claim, tried, now, self._clock.monotonic())
+        flight.retry = self.realm.retry(claim.name.host)
         refusal = program.refusal(claim.entry.envelope)
         if refusal is not None:
             flight.told = {recipient.index: (refusal, "") for recipient, _ in tried}
@@ -332,16 +345,14 @@ class Lane:
             flight.passed.update(indexes)
         flight.told.update(dict.fromkeys(indexes, (outcome, relay)))
         host = flight.name.host
-        news = self.hosts.learn(host, outcome, flight.mono, self._clock.monotonic())
+        name = flight.claim.entry.job.host
+        until = self.realm.learn(host, name, outcome, flight.mono, relay)
         if outcome.scope != CHANNEL:
             self._troubles = 0
         elif not outcome.reply.positive:
             self._pause()
-        if news == "buried":
-            self._bury(flight, outcome)
-        elif news == "revived":
-            self.index.unshelve(host)
-            self._log.revived(self.channel.name, flight.claim.entry.job.host)
+        if until:
+            self._shelve(host, until)
 
     def _pause(self) -> None:
         """Leave the channel alone for a second, twice as long each time, a minute at most."""
@@ -349,13 +360,6 @@ class Lane:
         if self._paused_until <= now:
             self._paused_until = now + min(60.0, 2.0**self._troubles)
             self._troubles = min(self._troubles + 1, 6)
-
-    def _bury(self, flight: Flight, outcome: Outcome) -> None:
-        now = self._clock.wall()
-        host = flight.name.host
-        until = self.hosts.facts(host, now, self._clock.monotonic()).dead_until
-        self._log.dead_host(self.channel.name, flight.claim.entry.job.host, outcome, until)
-        self._shelve(host, until)
 
     def _shelve(self, host: Host, until: float) -> None:
         for name in self.index.shelve(host, until):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mta.deliver.desk import Flight
     from mta.deliver.lane import Lane
     from mta.machine.log import Log
+    from mta.policy.deadhosts import News
     from mta.spool.entry import Envelope
 
 __all__ = ["ChannelProgram"]
@@ -144,6 +145,9 @@ class ChannelProgram:
         )
         self._outbox.add(self._end.opening())
         self.flush()
+
+    def avoid(self, news: News) -> None:
+        """Tell it what others found out about an address."""
 
     def refusal(self, envelope: Envelope) -> Outcome | None:
         """Return the failure of a message that needs more than the program knows of."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from mta.deliver.desk import Flight
     from mta.deliver.flags import Flags
+    from mta.policy.deadhosts import News
     from mta.spool.entry import Envelope
     from mta.types import Outcome
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
         def refusal(self, envelope: Envelope) -> Outcome | None:
             """Return the failure of a message that it cannot take, None if it can."""
+
+        def avoid(self, news: News) -> None:
+            """Tell it what others found out about an address."""
 
 
 __all__ = ["Rules", "rules_of"]

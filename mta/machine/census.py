@@ -13,7 +13,7 @@ import os
 from mta.machine.wake import wake_intake
 from mta.values import frozen
 
-__all__ = ["Deliver", "delivers", "forget_dead", "intake_runs", "listeners"]
+__all__ = ["Deliver", "delivers", "forget_dead", "intake_runs", "listeners", "workers"]
 
 _LISTENER = "smtpd."
 
@@ -36,6 +36,17 @@ def listeners(runtime: str) -> list[tuple[int, str]]:
     """Return each smtpd that runs: its process and its title."""
     found = ((pid, _title(pid)) for pid in _listener_pids(runtime))
     return [(pid, title) for pid, title in found if title.startswith("smtpd")]
+
+
+def workers(pid: int) -> list[tuple[int, str]]:
+    """Return the workers of the smtpd ``pid``, with their titles."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            pids = [int(word) for word in file.read().split()]
+    except (OSError, ValueError):  # it has ended, or the kernel does not tell
+        return []
+    found = ((child, _title(child)) for child in sorted(pids))
+    return [(child, title) for child, title in found if title.startswith("smtpd[")]
 
 
 def forget_dead(runtime: str) -> None:

@@ -258,6 +258,13 @@ class Log:
         """A dead host answered."""
         self._event("revived", {"channel": channel, "host": host})
 
+    def demotion(self, channel: str, host: Host, to: str, begins: bool) -> None:
+        """``host`` has failed for so long that ``channel`` leaves it to ``to``, or is well again.
+
+        ``channel`` is the one that found out.
+        """
+        self._event("demotion", {"channel": channel, "host": host, "to": to, "begins": begins})
+
     def load_level(
         self, gauge: str, level: str, begins: bool, threshold: float, value: float
     ) -> None:

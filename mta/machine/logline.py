@@ -168,6 +168,13 @@ def _dead_host(e: Fields) -> tuple[tuple[str, str], ...]:
     return (("", f"dead host {e['host']} on channel {e['channel']} until {e['until']} {said}"),)
 
 
+def _demotion(e: Fields) -> tuple[tuple[str, str], ...]:
+    where = f"channel {e['channel']}"
+    if e["begins"]:
+        return (("", f"host {e['host']} on {where} has failed for long: demoted to {e['to']}"),)
+    return (("", f"host {e['host']} on {where} answers again: demoted no more"),)
+
+
 def _load_level(e: Fields) -> tuple[tuple[str, str], ...]:
     how = "begins" if e["begins"] else "ends"
     text = f"{e['level']} {how}: {e['gauge']} {e['value']:g}, threshold {e['threshold']:g}"
@@ -239,6 +246,7 @@ TEXT: dict[str, tuple[int, Callable[[Fields], tuple[tuple[str, str], ...]]]] = {
         _GEN,
         lambda e: (("", f"host {e['host']} on channel {e['channel']} answers again"),),
     ),
+    "demotion": (_GEN, _demotion),
     "load_level": (_GEN, _load_level),
     "program_started": (
         _FST,

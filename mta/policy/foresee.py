@@ -16,6 +16,7 @@ Invariants, each a property in tests/policy/test_foresee.py
 
 from __future__ import annotations
 
+from mta.policy.deadhosts import pause
 from mta.policy.decide import decide, shut
 from mta.policy.select import ALL_AGES, Bounds
 from mta.values import TYPE_CHECKING, frozen, replace
@@ -148,7 +149,7 @@ def sooner_dead(
         return None
     plain, sooner = foresee(job, host, room, now), None
     for minutes in MINUTES:
-        until = host.dead_since + 60.0 * minutes
+        until = host.dead_since + pause(host.dead.failures, 60.0 * minutes)
         if until >= host.dead_until:
             continue
         # A job that was deferred for its host is due when that host may be tried again.

@@ -10,7 +10,8 @@ Source   RFC 5321 s4.2.1, s4.3.2, s4.5.3.1.10 (552 for 452); RFC 3463; RFC 2034;
          LMTP: RFC 2033 s4.2.
 
 Invariants, each a property in tests/smtp/test_fates.py
-    F1   An outcome of scope HOST is a deferral.
+    F1   An outcome of scope HOST is a deferral, and so is any lost connection's; one
+         that is lost while a message is sent is about the message.
     F2   Otherwise the reply's first digit is kept, and its status agrees with it.
 """
 
@@ -21,6 +22,7 @@ from mta.smtp.states import (
     AUTH,
     BANNER,
     BDAT,
+    BODY,
     DATA,
     EHLO,
     FINAL,
@@ -143,7 +145,10 @@ def of_one(outcome: Outcome) -> Outcome:
 def lost(phase: State, reason: str) -> Outcome:
     """Return the deferral of a connection that ended in ``phase`` before its time."""
     text = f"{LOST.get(phase, 'connection lost while sending the message')}: {reason}"
-    return Outcome(Reply(421, "4.4.2", text), HOST)
+    # A host that took the envelope is alive: were it buried, one message at which it
+    # breaks would keep all others from it.
+    scope = MESSAGE if phase in (BODY, FINAL, BDAT) else HOST
+    return Outcome(Reply(421, "4.4.2", text), scope)
 
 
 def protocol_error(phase: State, reason: str) -> Outcome:

@@ -10,6 +10,7 @@
     q.QUEUE/HOUR/ID.N-TAG.HOST one job: its envelope, then its attempts
     q.QUEUE,N/…                the same on another disk: see places.py
     identity                   the mark of this spool's places elsewhere, where it has any
+    host/N                     what delivers know of hosts that fail; see spool.hostlog
     bad/                       what could not be understood or returned, kept for a person
 
 An id is eleven signs of arrival time in microseconds and five of the process

@@ -18,7 +18,7 @@ from mta.channel.talk import DeliverEnd
 from mta.machine.hops import Relay
 from mta.machine.net import Endpoint
 from mta.smtp.extensions import Transaction
-from mta.types import HOST, RECIPIENT, Job, Mailbox, Recipient
+from mta.types import MESSAGE, RECIPIENT, Job, Mailbox, Recipient
 from tests.channels.post import A, B, Post, listen, run
 from tests.fakes import BODY, Sink
 
@@ -112,7 +112,7 @@ def test_who_was_answered_before_the_connection_was_lost_is_settled() -> None:
         await post.send(transaction=Transaction(A, BOXES))
         assert fates(post)[:3] == MIXED[:3]
         assert {status for _, status in fates(post)[3:]} == {"4.4.2"}
-        assert all(outcome.scope == HOST for outcome in post.outcomes[3:])
+        assert all(outcome.scope == MESSAGE for outcome in post.outcomes[3:])
 
     run(talk())
 

@@ -143,7 +143,7 @@ class Program:
 
     def __init__(self, jobs):
         self.jobs, self.sent, self.tag, self.wanted = jobs, {}, 0, 0
-        self.history, self.refuses = [], None
+        self.history, self.refuses, self.avoided = [], None, []
 
     @property
     def free(self):
@@ -161,6 +161,9 @@ class Program:
 
     def flush(self):
         pass
+
+    def avoid(self, news):
+        self.avoided.append(news)
 
     def refusal(self, envelope):
         return self.refuses

@@ -415,6 +415,28 @@ GOLDEN = [
         '"channel":"smtp","host":"example.org"}',
     ),
     (
+        "demotion",
+        lambda log: log.demotion("smtp", "example.org", "turkey", True),
+        [
+            (
+                "posthouse/deliver[PID]: host example.org on channel smtp has failed for long: "
+                "demoted to turkey"
+            )
+        ],
+        '"channel":"smtp","host":"example.org","to":"turkey","begins":true}',
+    ),
+    (
+        "demotion",
+        lambda log: log.demotion("turkey", "example.org", "", False),
+        [
+            (
+                "posthouse/deliver[PID]: host example.org on channel turkey answers again: "
+                "demoted no more"
+            )
+        ],
+        '"channel":"turkey","host":"example.org","to":"","begins":false}',
+    ),
+    (
         "load_level",
         lambda log: log.load_level("load", "queue_only", True, 8.0, 9.125),
         ["posthouse/deliver[PID]: queue_only begins: load 9.12, threshold 8"],

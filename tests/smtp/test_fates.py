@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mta.smtp import fates
 from mta.smtp.grammar import WireReply
 from mta.smtp.states import RCPT, STATES, TRANSITIONS
-from mta.types import HOST
+from mta.types import HOST, MESSAGE
 
 TEXT = st.sampled_from([b"", b"no", b"5.1.1 no", b"4.2.0 later", b"2.0.0 yes", b"9.9.9 odd"])
 
@@ -30,8 +30,10 @@ def test_f1_f2_degree_and_status(
 
 @pytest.mark.parametrize("phase", STATES)
 def test_f1_a_lost_connection_defers(phase: str) -> None:
+    sending = phase in ("body", "final", "bdat")
+    assert fates.lost(phase, "gone").scope == (MESSAGE if sending else HOST)
+    assert fates.protocol_error(phase, "gone").scope == HOST
     for outcome in (fates.lost(phase, "gone"), fates.protocol_error(phase, "x" * 900)):
-        assert outcome.scope == HOST
         assert outcome.reply.transient
         assert len(outcome.reply.text) <= 500
 

@@ -126,7 +126,7 @@ class Process:
 
     def kill(self) -> None:
         for file in self.files.values():
-            if file.locked_by is self:
+            if isinstance(file.locked_by, tuple) and file.locked_by[0] is self:
                 file.locked_by = None
         self.files = {}
         self.fuse = None
@@ -206,18 +206,14 @@ class Process:
     def lock(self, fd: int) -> bool:
         self._call()
         file = self.files[fd]
-        if file.locked_by not in (None, self) or (file.locked_by is self and not self._sole(fd)):
-            return False
-        file.locked_by = self
+        if file.locked_by not in (None, (self, fd)):
+            return False  # flock belongs to an open: another one of this process does not share it
+        file.locked_by = (self, fd)
         return True
-
-    def _sole(self, fd: int) -> bool:
-        """flock belongs to an open: another open of this process does not share it."""
-        return sum(1 for f in self.files.values() if f is self.files[fd]) == 1
 
     def close(self, fd: int) -> None:
         file = self.files.pop(fd)
-        if file.locked_by is self and not any(f is file for f in self.files.values()):
+        if file.locked_by == (self, fd):
             file.locked_by = None
 
     def unlink(self, path: str) -> None:
@@ -230,6 +226,16 @@ class Process:
         assert isinstance(file, File)
         file.links -= 1
         directory.set(name, None)
+
+    def rename(self, old: str, new: str) -> None:
+        self._call()
+        (source, before), (target, after) = self.disk.parent(old), self.disk.parent(new)
+        file = source.entries[before]
+        replaced = target.entries.get(after)
+        if isinstance(replaced, File):
+            replaced.links -= 1
+        source.set(before, None)
+        target.set(after, file)
 
     def list(self, path: str) -> list[str]:
         try:
