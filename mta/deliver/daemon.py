@@ -21,11 +21,12 @@ from mta.deliver.board import Board
 from mta.deliver.desk import Desk
 from mta.deliver.flags import Flags
 from mta.deliver.flows import Flows
+from mta.deliver.hearing import heed
 from mta.deliver.keeper import Keeper
 from mta.deliver.lane import Lane
 from mta.deliver.options import options
-from mta.deliver.orders import recall
 from mta.deliver.programs import ChannelProgram
+from mta.deliver.questions import Questions
 from mta.deliver.realm import ways_of
 from mta.deliver.returns import Returns
 from mta.deliver.rules import rules_of
@@ -36,12 +37,12 @@ from mta.machine.load import Watch
 from mta.machine.log import Log
 from mta.machine.notify import READY, STOPPING, tell
 from mta.machine.process import Signals, set_title
-from mta.machine.wake import AGAIN, Ear
+from mta.machine.wake import Ear
 from mta.policy.load import LOAD, PRESSURE, QUEUE_ONLY, Thresholds
 from mta.spool.entry import Envelope
 from mta.spool.hostlog import HostLog
 from mta.spool.intake import take_in
-from mta.spool.layout import JobName, host_word
+from mta.spool.layout import JobName
 from mta.spool.spool import Spool
 
 __all__ = ["Daemon"]
@@ -99,6 +100,7 @@ class Daemon:
         self._daemon = flags.background and not flags.ids
         self._keeper = Keeper(spool, config.path, log) if self._daemon else None
         self._flows: Flows | None = None
+        self._questions = Questions(config.runtime, spool, flags)
         self._ears: list[tuple[str, Ear]] = []
         self._recovered = False
         self._pumping = False
@@ -193,27 +195,14 @@ class Daemon:
         self._nudge()
 
     def _hear(self, queue: str, ear: Ear) -> None:
-        """Take in the names that intake rings; a "*" means that it could not name all.
-
-        "!HOST" is a listener's: HOST has asked for its mail (RFC 1985).
-        """
+        """Take in what is rung, and answer what is asked."""
+        lanes = [lane for lane in self._lanes if lane.channel.queue == queue]
         for datagram in ear.read():
-            if datagram == b"*":
+            if datagram[:1] == b"?":
+                left = max(0.0, self._next_sweep - clock.monotonic())
+                self._questions.answer(datagram[1:], lanes, clock.wall(), left)
+            elif heed(datagram, queue, lanes):
                 self._next_sweep = 0.0
-                continue
-            if datagram[:1] == b"!":  # a host asks for its mail
-                host = host_word(datagram[1:].decode("utf-8", "surrogateescape"))
-                for lane in self._lanes:
-                    if lane.channel.queue == queue:
-                        lane.hurry(host)
-                continue
-            again = datagram[:1] == AGAIN
-            files = datagram[again:].decode("utf-8", "surrogateescape").split("\n")
-            names = [n for n in (JobName.parse(queue, file) for file in files) if n is not None]
-            for lane in self._lanes:
-                if lane.channel.queue == queue:
-                    take = recall if again else Lane.offer
-                    take(lane, names)
         self._nudge()
 
     def _nudge(self) -> None:
@@ -291,6 +280,7 @@ class Daemon:
         """Do twice a second what need not be done at once."""
         mono = clock.monotonic()
         self._ticks += 1
+        self._questions.tick()
         for program in self._programs:
             program.tick(mono)
         self._board.look(clock.wall())

@@ -8,6 +8,8 @@ Invariants, each a property in tests/deliver/test_flags.py
     A1   However the same flags are spelt (bundled, joined, apart, in any order),
          they parse to the same Flags.
     A2   What is no flag raises UsageError, never anything else.
+    A3   What spell() says of flags parses to the same Flags, as far as they say which
+         jobs are taken, and when.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from mta.values import TYPE_CHECKING, frozen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["HELP", "LEVELS", "Flags", "parse"]
+__all__ = ["HELP", "LEVELS", "Flags", "parse", "spell"]
 
 LEVELS = ("FAT", "TMP", "GEN", "BST", "FST", "PTR", "BTR", "FTR")  # least to most said
+DEFAULT_INTERVAL = 600.0
 _SWITCHES = "bpsw"
 _VALUED = "clmotLTV"
 
@@ -61,7 +64,7 @@ class Flags:
     unsorted: bool = False
     watch: bool = False
     log_file: str = ""
-    interval: float = 600.0
+    interval: float = DEFAULT_INTERVAL
     level: str = ""
     config: str | None = None
     help: bool = False
@@ -141,12 +144,30 @@ def _flags(given: dict[str, list[str]], ids: tuple[str, ...]) -> Flags:
         unsorted="s" in given,
         watch="w" in given,
         log_file=_last("L", given),
-        interval=600.0 if interval is None else max(interval, 0.1),
+        interval=DEFAULT_INTERVAL if interval is None else max(interval, 0.1),
         level=level,
         config=given["config"][-1] if "config" in given else None,
         help="help" in given,
         ids=ids,
     )
+
+
+def spell(flags: Flags) -> str:
+    """Return the flags that say which jobs are taken, and when, as they may be typed."""
+    said = ["-b"] if flags.background else []
+    said += ["-c" + ",".join(flags.channels)] if flags.channels else []
+    if flags.dead_ttl is not None:
+        said.append(f"-l{_figures(flags.dead_ttl / 60)}" if flags.dead_ttl > 0 else "-l-1")
+    for letter, seconds in (("t", flags.younger), ("o", flags.older)):
+        said += [] if seconds is None else [f"-{letter}{_figures(seconds / 3600)}"]
+    if flags.interval != DEFAULT_INTERVAL:
+        said.append(f"-T{_figures(flags.interval)}")
+    said += ["-s"] if flags.unsorted else []
+    return " ".join([*said, *flags.ids])
+
+
+def _figures(number: float) -> str:
+    return f"{number:.6f}".rstrip("0").rstrip(".")
 
 
 def _last(letter: str, given: dict[str, list[str]]) -> str:

@@ -21,7 +21,7 @@ from mta.deliver.desk import Desk, Flight, our_trouble
 from mta.deliver.facts import of_job, of_name, of_recipients
 from mta.deliver.index import Index
 from mta.deliver.realm import Realm
-from mta.deliver.rules import Rules
+from mta.deliver.rules import IN_FLIGHT, READY, SETTLING, SWEEPING, UNSEEN, WAITING, Rules
 from mta.deliver.shelf import Shelf
 from mta.errors import PosthouseError
 from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide, slots
@@ -51,8 +51,6 @@ BACK = 16  # hosts that are well again whose waiting jobs one pump looks through
 LOADED = 10.0  # until a job is looked at again that the load kept back
 LONG = 3600.0  # until a job is read again that waits for a word, not for a time
 BATCH = 64  # jobs that one pump looks at, before the program's answers are read again
-READY, WAITING, IN_FLIGHT, SETTLING = "ready", "waiting", "in flight", "settling"
-SWEEPING, UNSEEN = "sweeping", "unseen"  # not known here: a sweep reads on, or one will come
 
 
 class Lane:

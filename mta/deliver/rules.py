@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Rules", "rules_of"]
 
+READY, WAITING = "ready", "waiting"  # in the index: its turn decides, or a time
+IN_FLIGHT, SETTLING = "in flight", "settling"
+SWEEPING, UNSEEN = "sweeping", "unseen"  # not known here: a sweep reads on, or one will come
+
 
 @frozen
 class Rules:

@@ -3,7 +3,8 @@
     RUNTIME/intake               "SEGMENT OFFSET": synced so far
     RUNTIME/wake/QUEUE.PID       "HOUR/ID.N-TAG.HOST" lines: new jobs; "*": look for yourself;
                                  "!HOST": what waits for that host is to be tried now (ETRN);
-                                 "+" before such lines: look at these again; "+*": at all
+                                 "+" before such lines: look at these again; "+*": at all;
+                                 "?…": what keeps these jobs: see machine/asking.py
 
 A wake-up may be lost: then the next survey or sweep finds the work.  Nothing
 here waits, and nothing here fails a message.
@@ -22,7 +23,7 @@ from mta.values import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["AGAIN", "Bell", "Ear", "Recall", "wake_host", "wake_intake"]
+__all__ = ["AGAIN", "DATAGRAM", "Bell", "Ear", "Recall", "send", "wake_host", "wake_intake"]
 
 DATAGRAM = 1 << 14
 HELD = 20_000  # names kept for one deliver that does not listen just now; more become "*"
@@ -45,7 +46,7 @@ def _address(runtime: str, name: str) -> tuple[str, int]:
     return f"/proc/self/fd/{fd}/{last}", fd
 
 
-def _send(runtime: str, name: str, datagrams: Iterable[bytes]) -> int | None:
+def send(runtime: str, name: str, datagrams: Iterable[bytes]) -> int | None:
     """Send what can be sent without waiting; return how many, None if nobody listens."""
     sent, fd = 0, -1
     try:
@@ -72,7 +73,7 @@ def _send(runtime: str, name: str, datagrams: Iterable[bytes]) -> int | None:
 
 def wake_intake(runtime: str, segment: str = "", offset: int = 0) -> bool:
     """Tell intake that ``segment`` is synced up to ``offset``; False if none listens."""
-    return _send(runtime, "intake", [f"{segment} {offset}".encode()]) is not None
+    return send(runtime, "intake", [f"{segment} {offset}".encode()]) is not None
 
 
 def wake_host(runtime: str, queue: str, host: str) -> bool:
@@ -83,7 +84,7 @@ def wake_host(runtime: str, queue: str, host: str) -> bool:
         return False
     mine = [ear for ear in ears if ear.rpartition(".")[0] == queue]
     datagram = [b"!" + host.encode("utf-8", "surrogateescape")]
-    sent = [_send(runtime, f"wake/{ear}", datagram) for ear in mine]
+    sent = [send(runtime, f"wake/{ear}", datagram) for ear in mine]
     return any(sent)
 
 
@@ -111,12 +112,12 @@ class Ear:
         """Return the descriptor to wait for."""
         return self._sock.fileno()
 
-    def read(self, most: int = 1000) -> list[bytes]:
+    def read(self, most: int = 1000, size: int = DATAGRAM) -> list[bytes]:
         """Return the datagrams that have come, up to ``most``; none if there are none."""
         came: list[bytes] = []
         try:
             while len(came) < most:
-                came.append(self._sock.recv(DATAGRAM))
+                came.append(self._sock.recv(size))
         except (BlockingIOError, InterruptedError):
             pass
         return came
@@ -168,7 +169,7 @@ class Bell:
     def _send(self, ear: str) -> None:
         names = self._held[ear]
         datagrams, counts = _datagrams(names)
-        sent = _send(self._runtime, f"wake/{ear}", datagrams)
+        sent = send(self._runtime, f"wake/{ear}", datagrams)
         if sent is None or sent == len(datagrams):
             del self._held[ear]  # told all, or nobody there
             if sent is None:
@@ -246,7 +247,7 @@ class Recall:
     def _tell(self, ear: str, datagrams: list[bytes]) -> None:
         limit = time.monotonic() + PATIENCE
         while datagrams:
-            sent = _send(self._runtime, f"wake/{ear}", datagrams)
+            sent = send(self._runtime, f"wake/{ear}", datagrams)
             if sent is None or time.monotonic() > limit:
                 return  # it is gone, or hangs: it reads the jobs when it comes to them
             datagrams = datagrams[sent:]

@@ -133,6 +133,9 @@ class Spool:
         self.claimed.add(name)
         return Claim(self, name)
 
+    def peek(self, name):
+        return self.jobs.get(name)
+
     def keep(self, claim, why):
         self.kept.append((claim.name, why))
         return f"bad/{claim.name.key}"

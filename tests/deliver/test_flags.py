@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.deliver.flags import HELP, Flags, parse
+from mta.deliver.flags import HELP, Flags, parse, spell
 from mta.errors import UsageError
+from mta.values import replace
 
 VALUED = {
     "c": (["local", "smtp,ucl"], "channels", lambda v: tuple(v.split(","))),
@@ -102,3 +103,27 @@ def test_the_options_end_at_two_dashes_and_files_come_either_way():
 def test_the_help_names_every_flag():
     for letter in (*VALUED, *SWITCHES):
         assert f"\n  -{letter} " in HELP
+
+
+NUMBERS = st.none() | st.integers(1, 900).map(float)
+
+
+@given(
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([(), ("smtp",), ("local", "smtp")]),
+    st.none() | st.just(0.0) | st.integers(1, 90).map(lambda n: n * 60.0),
+    NUMBERS,
+    NUMBERS,
+    st.sampled_from([600.0, 0.5, 20.0]),
+)
+def test_a3_flags_are_spelt_as_they_may_be_typed(
+    background, unsorted, channels, ttl, older, younger, interval
+):
+    flags = Flags(background, channels, ttl, 300, older, younger, unsorted=unsorted)
+    flags = replace(flags, interval=interval)
+    again = parse(spell(flags).split())
+    for field in ("older", "younger"):
+        said, read = getattr(flags, field), getattr(again, field)
+        assert said is read is None or abs(said - read) < 0.01
+    assert replace(again, older=older, younger=younger) == flags
