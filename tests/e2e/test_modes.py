@@ -143,3 +143,21 @@ def jobs(disk: Path) -> list[Path]:
 
 def taken_in_places(disks: list[Path], ident: str) -> bool:
     return any(ident in path.name for disk in disks for path in jobs(disk))
+
+
+def test_new_mail_of_every_place_is_delivered_at_once(
+    new_house: Callable[..., House], tmp_path: Path
+) -> None:
+    """Plain directories stand for disks; no sweep comes, so that wake-ups name the places."""
+    disks = _mounts(tmp_path)
+    paths = ", ".join([f"{disks[0]} weight=2", str(disks[1]), "spool"])
+    house = new_house(channels=(local("background", f", paths: [{paths}]"),))
+    running(house)
+    idents = [house.submit(MESSAGE, "alice@example.test") for _ in range(24)]
+    wait(lambda: house.gone(idents))
+    assert {path.name for path in (house.root / "spool").glob("q.local,*")} == {
+        "q.local,1",
+        "q.local,2",
+    }
+    assert all(list(disk.glob("q.local/2*")) for disk in disks), "both have had jobs"
+    assert list((house.root / "spool").glob("q.local/2*")), "and the spool itself"
