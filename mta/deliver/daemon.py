@@ -338,6 +338,8 @@ class Daemon:
     def _signalled(self, numbers: frozenset[int]) -> None:
         if signal.SIGHUP in numbers:
             self._log.flush()  # a log that was renamed is opened anew
+            if self._keeper is not None:
+                self._keeper.renew()
         if {signal.SIGTERM, signal.SIGINT} & numbers:
             # A second signal is from somebody in a hurry.
             self._stop_at = clock.monotonic() + (0.0 if self._stop_at else STOP_LIMIT)

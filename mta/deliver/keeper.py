@@ -11,6 +11,8 @@ import os
 import subprocess
 import sys
 
+from mta.config.load import load_config
+from mta.errors import ConfigError
 from mta.spool.intake import try_lock
 from mta.values import TYPE_CHECKING
 
@@ -35,12 +37,31 @@ class Keeper:
         self._not_before = 0.0
         self._wait = 1.0
         self._started = 0.0
+        self._renewed = False
+
+    def renew(self) -> None:
+        """Have our intake end, and another begin that reads the configuration as it is now.
+
+        With errors in it no intake could start: then the one that runs goes on.
+        """
+        if self._child is None:
+            return
+        try:
+            load_config(self._config_path)
+        except ConfigError as error:
+            self._log.warning(f"{error}; intake goes on as it was")
+            return
+        self._renewed = True
+        self._child.terminate()
 
     def tick(self, mono: float) -> None:
         """Start an intake if none runs."""
         if self._child is not None:
             if self._child.poll() is None:
                 return
+            if self._renewed:
+                self._renewed, self._child, self._not_before = False, None, 0.0
+        if self._child is not None:
             self._log.warning(
                 f"intake ended, pid {self._child.pid}, status {self._child.returncode}: "
                 f"another is started within {self._wait:g} s"

@@ -161,3 +161,26 @@ def test_new_mail_of_every_place_is_delivered_at_once(
     }
     assert all(list(disk.glob("q.local/2*")) for disk in disks), "both have had jobs"
     assert list((house.root / "spool").glob("q.local/2*")), "and the spool itself"
+
+
+def test_a_reload_changes_who_is_woken(new_house: Callable[..., House]) -> None:
+    house = new_house(channels=(local("background"),))
+    running(house)
+    good = house.config.read_text()
+    for wrong in (True, False):
+        house.config.write_text(good.replace("mode: background", "mode: queue"))
+        if wrong:
+            house.config.write_text("hostname: [\n")
+        ran = house.run("mta", "reload")
+        assert ran.returncode == (78 if wrong else 0), ran.stdout + ran.stderr
+        if wrong:
+            house.config.write_text(good)
+            ident = house.submit(MESSAGE, "alice@example.test")
+            wait(lambda ident=ident: house.gone([ident]))
+    wait(lambda: len([e for e in house.events("started") if e["process"] == "intake"]) == 2)
+    quiet = house.submit(MESSAGE, "alice@example.test")
+    wait(lambda: taken_in(house, quiet))
+    loud = house.submit(MESSAGE, "--mode", "background", "alice@example.test")
+    wait(lambda: house.gone([loud]))
+    assert taken_in(house, quiet)
+    assert not [e for e in house.events("warning") if "intake ended" in str(e)]
