@@ -188,7 +188,7 @@ class Daemon:
         if self._flags.ids:
             for lane in self._lanes:
                 for word in self._flags.ids:
-                    lane.offer(_named(self._spool, word))
+                    lane.offer(self._spool.find(word))
         else:
             for lane in self._lanes:
                 lane.sweep()
@@ -384,9 +384,3 @@ def _thresholds(config: Config) -> dict[str, Thresholds]:
         LOAD: Thresholds(load.delay, load.queue_only),
         PRESSURE: Thresholds(psi.delay, psi.queue_only),
     }
-
-
-def _named(spool: Spool, word: str) -> list[JobName]:
-    """Return the jobs of message ID, or the one that ID.N names."""
-    message_id, dot, number = word.partition(".")
-    return [n for n in spool.find(message_id) if not dot or str(n.number) == number]

@@ -61,8 +61,9 @@ def _files(fs: Fs, queue: str, hour: str, there: list[int]) -> list[tuple[str, i
     ]
 
 
-def find(fs: Fs, message_id: str) -> list[JobName]:
-    """Return the jobs that a message has, in all queues; none for what is no id."""
+def find(fs: Fs, word: str) -> list[JobName]:
+    """Return the jobs of message "ID", or the one called "ID.N"; none for what is no id."""
+    message_id, dot, number = word.partition(".")
     if not layout.valid_id(message_id):
         return []
     hour, found = layout.hour(message_id), []
@@ -70,6 +71,7 @@ def find(fs: Fs, message_id: str) -> list[JobName]:
         files = _files(fs, queue, hour, places(fs, queue))
         mine = [pair for pair in files if pair[0].startswith(message_id)]
         found += _parse(queue, hour, mine, None, None)
+    found = [name for name in found if not dot or str(name.number) == number]
     return sorted(found, key=lambda name: name.number)
 
 

@@ -223,9 +223,9 @@ class Spool:
         """
         return names.walk(self.fs, queue, newer_than, older_than, ordered)
 
-    def find(self, message_id: str) -> list[JobName]:
-        """Return the jobs that a message still has, in all queues; none for what is no id."""
-        return names.find(self.fs, message_id)
+    def find(self, word: str) -> list[JobName]:
+        """Return the jobs that message "ID" still has, or the one "ID.N"; none for no id."""
+        return names.find(self.fs, word)
 
     def peek(self, name: JobName) -> Entry | None:
         """Return what a job's file says, without claiming it; None if it is gone or not whole."""

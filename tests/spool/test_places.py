@@ -177,6 +177,7 @@ def test_pl4_jobs_of_all_places_come_in_order_and_go(messages: list[str], synced
             found = spool.find(ident)
             assert found == [name for name in names if name.id == ident]
             assert len({name.place for name in found}) == 1
+            assert [spool.find(name.key) for name in found] == [[name] for name in found]
         for name in names:
             assert (root / "spool" / name.path).is_file()
             assert JobName.parse(name.queue, name.file) == name
