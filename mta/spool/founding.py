@@ -56,8 +56,9 @@ def _find_parts(fs: Fs, root: str) -> None:
 def _make(fs: Fs, root: str) -> None:
     fs.make_root()
     known = (*LAYOUT, "version", MOUNTED)
-    strange = [n for n in fs.list("") if n not in known and n[0] != "."]
-    if strange:
+    there = fs.list("")
+    strange = [n for n in there if n not in known and n[0] != "."]
+    if strange and "version" not in there:  # with it, another process has made it meanwhile
         raise SpoolError(f"{root} is not empty, and is no spool: it holds {sorted(strange)[0]!r}")
     for directory in LAYOUT:
         fs.mkdir(directory)  # no error where somebody has put a mount or a link
