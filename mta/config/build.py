@@ -276,7 +276,7 @@ class _Builder:
             if name and name not in known:
                 self._complain(row["channel"], f"there is no channel {name!r}")
             changes = tuple(self._retry(row["retry"]))
-            numbers = [row[key].value for key in ("dead_ttl", "per_host")]
+            numbers = [row[key].value for key in ("dead_ttl", "per_host", "max_share", "rate")]
             made.append(HostRule(row["match"].plain(), name, changes, *numbers))
         return tuple(made)
 

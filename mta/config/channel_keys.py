@@ -50,6 +50,8 @@ HOST_RULE = MapOf(
         ),
         Key("dead_ttl", "time", "How long it is left be when dead."),
         Key("per_host", "count", "The most jobs in flight to it."),
+        Key("max_share", "share", "Of the slots, what it may have while others wait."),
+        Key("rate", "rate", "The most attempts to begin with it in a time."),
     )
 )
 

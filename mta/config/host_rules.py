@@ -40,6 +40,8 @@ class HostSettings:
     retry: Retry
     dead_ttl: float
     per_host: int
+    max_share: float
+    rate: tuple[int, float] | None
 
 
 _PLAIN = tuple([name for name in fields(HostSettings) if name != "retry"])

@@ -226,6 +226,8 @@ class HostRule:
     changes: tuple[tuple[str, Any], ...] = ()
     dead_ttl: float | None = None
     per_host: int | None = None
+    max_share: float | None = None
+    rate: tuple[int, float] | None = None
 
 
 @frozen

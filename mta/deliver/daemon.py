@@ -29,7 +29,8 @@ from mta.deliver.programs import ChannelProgram
 from mta.deliver.questions import Questions
 from mta.deliver.realm import ways_of
 from mta.deliver.returns import Returns
-from mta.deliver.rules import rules_of
+from mta.deliver.rules import rules_of, thresholds_of, tokens_of
+from mta.deliver.timetable import Timetable
 from mta.deliver.tls_counts import TlsCounts
 from mta.errors import ChannelError, LocalProtocolError, SpoolError
 from mta.machine import clock
@@ -38,11 +39,10 @@ from mta.machine.log import Log
 from mta.machine.notify import READY, STOPPING, tell
 from mta.machine.process import Signals, set_title
 from mta.machine.wake import Ear
-from mta.policy.load import LOAD, PRESSURE, QUEUE_ONLY, Thresholds
+from mta.policy.load import QUEUE_ONLY
 from mta.spool.entry import Envelope
 from mta.spool.hostlog import HostLog
 from mta.spool.intake import take_in
-from mta.spool.layout import JobName
 from mta.spool.spool import Spool
 
 __all__ = ["Daemon"]
@@ -76,16 +76,18 @@ class Daemon:
         self._log = log
         self._returns = Returns(config, self._nudge)
         self._tls = TlsCounts(log, clock.monotonic())
-        self._watch = Watch(_thresholds(config), log)
+        self._watch = Watch(thresholds_of(config), log)
         self._names = ",".join(channel.name for channel in channels)
         rules = rules_of(flags, clock.wall(), float(config.load.queue_factor))
         self._board = Board(HostLog(spool.fs), f"deliver[{os.getpid()}]", log.warning)
+        self._tokens = tokens_of(config, channels)
         self._lanes: list[Lane] = []
         self._programs: list[ChannelProgram] = []
         self._desks: list[Desk] = []
         for channel in channels:
             desk = Desk(channel, spool, log, self._returns, clock, watch=watch)
-            ways = ways_of(config, channel, self._board)
+            purse = None if self._tokens is None else self._tokens.purse(channel.name)
+            ways = ways_of(config, channel, self._board, purse)
             lane = Lane(channel, spool, log, desk, clock, rules=rules, ways=ways)
             told = options(config, channel)
             program = ChannelProgram(
@@ -97,6 +99,7 @@ class Daemon:
             self._lanes.append(lane)
             self._programs.append(program)
             self._desks.append(desk)
+        self._timetable = Timetable(self._lanes, flags.interval)
         self._daemon = flags.background and not flags.ids
         self._keeper = Keeper(spool, config.path, log) if self._daemon else None
         self._flows: Flows | None = None
@@ -109,7 +112,6 @@ class Daemon:
         self._ended: asyncio.Event | None = None
         self._stop_at = 0.0
         self._ticks = 0
-        self._next_sweep = 0.0
         self._title = ""
         self._accepted = 0
         self._defect: BaseException | None = None
@@ -184,14 +186,13 @@ class Daemon:
 
     def _sweep(self) -> None:
         """Have every lane look at its queue, or at the messages that were named."""
-        self._next_sweep = clock.monotonic() + self._flags.interval
         if self._flags.ids:
             for lane in self._lanes:
                 for word in self._flags.ids:
                     lane.offer(self._spool.find(word))
         else:
             for lane in self._lanes:
-                lane.sweep()
+                self._timetable.begin(lane, clock.monotonic())
         self._nudge()
 
     def _hear(self, queue: str, ear: Ear) -> None:
@@ -199,10 +200,10 @@ class Daemon:
         lanes = [lane for lane in self._lanes if lane.channel.queue == queue]
         for datagram in ear.read():
             if datagram[:1] == b"?":
-                left = max(0.0, self._next_sweep - clock.monotonic())
+                left = self._timetable.left(queue, clock.monotonic())
                 self._questions.answer(datagram[1:], lanes, clock.wall(), left)
             elif heed(datagram, queue, lanes):
-                self._next_sweep = 0.0
+                self._timetable.hurry(queue)
         self._nudge()
 
     def _nudge(self) -> None:
@@ -293,9 +294,8 @@ class Daemon:
             self._keeper.tick(mono)
         if self._ticks % SLOW_TICKS == 1:
             self._slow_tick()
-        overflow = any(i.overflow and not i.waiting for i in (lane.index for lane in self._lanes))
-        if self._daemon and not self._stop_at and (mono >= self._next_sweep or overflow):
-            self._sweep()
+        if self._daemon and not self._stop_at:
+            self._timetable.tick(mono)
         if self._stop_at and mono >= self._stop_at:
             for program in self._programs:
                 program.kill()
@@ -314,7 +314,7 @@ class Daemon:
             for lane in self._lanes:
                 lane.standing = self._watch.standing
             if before >= QUEUE_ONLY > self._watch.standing.level:
-                self._next_sweep = 0.0  # for what nobody was woken for meanwhile
+                self._timetable.hurry()  # for what nobody was woken for meanwhile
 
     def _slow_tick(self) -> None:
         for desk in self._desks:
@@ -373,14 +373,7 @@ class Daemon:
             self._keeper.stop()
         if self._spool.unsynced:
             self._spool.sync_marks()
+        if self._tokens is not None:
+            self._tokens.close()
         self._tls.write()
         self._log.flush()
-
-
-def _thresholds(config: Config) -> dict[str, Thresholds]:
-    """Return what of the load matters here: who delivers refuses nobody."""
-    load, psi = config.load, config.load.psi
-    return {
-        LOAD: Thresholds(load.delay, load.queue_only),
-        PRESSURE: Thresholds(psi.delay, psi.queue_only),
-    }

@@ -20,9 +20,10 @@ from mta.values import TYPE_CHECKING, frozen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["HELP", "LEVELS", "Flags", "parse", "spell"]
+__all__ = ["HELP", "LEVELS", "SORT_LIMIT", "Flags", "parse", "spell"]
 
 LEVELS = ("FAT", "TMP", "GEN", "BST", "FST", "PTR", "BTR", "FTR")  # least to most said
+SORT_LIMIT = 50_000  # names of one hour that are sorted; of more, each list by itself
 DEFAULT_INTERVAL = 600.0
 _SWITCHES = "bpsw"
 _VALUED = "clmotLTV"
@@ -36,7 +37,7 @@ Take queued mail to its channel programs: one pass, or with -b for ever.
   -b          run as a daemon: sweep, serve new mail as it comes, sleep
   -c a,b      only these channels (default: all)
   -l min      leave a dead host alone this long; 0: as the channel says; negative: not at all
-  -m n        accepted from MMDF; queues of any length are served in order
+  -m n        sort no hour of a queue that holds more than n jobs (default 50000)
   -o h        only messages older than h hours
   -p          passive channels only: this version has none
   -s          take names as the directory gives them
@@ -57,7 +58,7 @@ class Flags:
     background: bool = False
     channels: tuple[str, ...] = ()
     dead_ttl: float | None = None
-    sort_threshold: int = 300
+    sort_threshold: int = SORT_LIMIT
     older: float | None = None
     younger: float | None = None
     passive: bool = False
@@ -137,7 +138,7 @@ def _flags(given: dict[str, list[str]], ids: tuple[str, ...]) -> Flags:
         background="b" in given,
         channels=tuple(dict.fromkeys(names)),
         dead_ttl=None if not minutes else max(0.0, minutes * 60),
-        sort_threshold=300 if threshold is None else int(threshold),
+        sort_threshold=SORT_LIMIT if threshold is None else int(threshold),
         older=_hours("o", given),
         younger=_hours("t", given),
         passive="p" in given,
@@ -162,6 +163,8 @@ def spell(flags: Flags) -> str:
         said += [] if seconds is None else [f"-{letter}{_figures(seconds / 3600)}"]
     if flags.interval != DEFAULT_INTERVAL:
         said.append(f"-T{_figures(flags.interval)}")
+    if flags.sort_threshold != SORT_LIMIT:
+        said.append(f"-m{flags.sort_threshold}")
     said += ["-s"] if flags.unsorted else []
     return " ".join([*said, *flags.ids])
 

@@ -4,94 +4,78 @@ Fed by sweeps and wake-ups, so that no directory is listed for each message.
 What does not fit is not lost: its file is in the queue, and the next sweep
 reads its name again.
 
+Each name has a place in line (policy.order).  A host stands where its first
+name does; in the order by host, one whose turn it is keeps it until all that
+it had then has gone.
+
 Units    ``when`` and ``until`` are wall-clock seconds.
 State    At most ``limit`` names that may go, as many of dead hosts, and as many
-         that wait for a time.  A host may hold half of what is still free, so
-         that one host's flood leaves room for the others.
+         that wait for a time; see pile.py for who gets the room.
 
 Invariants, each a property in tests/deliver/test_index.py
     X1   A name is in one place at a time: to go, with its dead host, taken,
          waiting for a time, or unknown.
-    X2   Names of one host are taken in the order they were offered; of the hosts
-         that may be asked, the one whose oldest name is the oldest comes first.
+    X2   Names of one host are taken in the order of their places, equals as they
+         were offered; of the hosts that may be asked, the one whose first name
+         stands first comes first.
     X3   However many are offered, the bounds hold, and ``overflow`` tells that a
-         name was refused.
+         name was refused or dropped; a host with few names finds room beside
+         others that have many.
     X4   No name of a dead host is taken before its time, and none stays behind after.
+    X5   A host that rests is not given before its time, and is given after it.
+    X6   By host, a host whose turn it is comes first until as many have gone as it
+         had when its turn began, and then stands where its first name does.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from heapq import heapify, heappop, heappush
 
-from mta.spool.layout import JobName
+from mta.deliver.pile import Pile
+from mta.policy.order import HOST, Order
+from mta.spool.layout import JobName, arrived
 from mta.types import Host
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from mta.deliver.pile import Item
+
 __all__ = ["LIMIT", "Index"]
 
 LIMIT = 100_000
-LEAST = 64  # names that any host may hold, however full the index is
+SLACK = 1000  # stale entries that a heap of hosts may hold, besides as many as there are hosts
 _HERE = 0.0  # in ``_known``: to go, with its dead host, or taken
+_FIRST = float("-inf")
 
-
-class _Pile:
-    """Names by host, counted, with the bound that leaves room for other hosts."""
-
-    def __init__(self, limit: int) -> None:
-        self.names: dict[Host, deque[JobName]] = {}
-        self.count = 0
-        self._limit = limit
-
-    def add(self, name: JobName) -> bool:
-        names = self.names.get(name.host)
-        free = self._limit - self.count
-        if free <= 0 or (names is not None and len(names) >= max(LEAST, free // 2)):
-            return False
-        if names is None:
-            names = self.names[name.host] = deque()
-        names.append(name)
-        self.count += 1
-        return True
-
-    def pop(self, host: Host) -> JobName:
-        names = self.names[host]
-        name = names.popleft()
-        if not names:
-            del self.names[host]
-        self.count -= 1
-        return name
-
-    def take(self, host: Host) -> deque[JobName]:
-        names = self.names.pop(host, None) or deque()
-        self.count -= len(names)
-        return names
-
-    def give(self, host: Host, names: deque[JobName]) -> None:
-        """Take in names that another pile had room for."""
-        if names:
-            self.names.setdefault(host, deque()).extend(names)
-            self.count += len(names)
+Rank = tuple[float, int]
 
 
 class Index:
     """The names of one queue; hosts are the words that stand in the names."""
 
-    def __init__(self, unproven: Callable[[Host], bool], limit: int = LIMIT) -> None:
+    def __init__(
+        self, unproven: Callable[[Host], bool], limit: int = LIMIT, order: Order | None = None
+    ) -> None:
         """Ask ``unproven`` whether a host has still to answer: take_host() can pass over it."""
         self._limit = limit
         self._is_unproven = unproven
+        self._order = Order() if order is None else order
         self._known: dict[str, float] = {}
-        self._to_go = _Pile(limit)
-        self._shelved = _Pile(limit)
+        self._to_go = Pile(limit)
+        self._shelved = Pile(limit)
         self._dead: dict[Host, float] = {}
         self._returns: list[tuple[float, Host]] = []  # a heap: when dead hosts come back
-        self._later: list[tuple[float, str, JobName]] = []  # a heap
-        self._ready: tuple[list[tuple[str, Host]], list[tuple[str, Host]]] = ([], [])  # heaps
-        self._queued: set[Host] = set()
+        self._resting: dict[Host, float] = {}
+        self._rests: list[tuple[float, Host]] = []  # a heap: when those may be asked again
+        self._later: list[tuple[float, str, JobName, int]] = []  # a heap
+        self._ready: tuple[list[tuple[Rank, Host]], list[tuple[Rank, Host]]] = ([], [])  # heaps
+        self._queued: dict[Host, Rank] = {}  # their entries; others in the heaps are stale
+        self._turns: dict[Host, list[int]] = {}  # by host: whose turn it is, and for how many
+        self._serial = 0
+        self._taken = 0
+        self._kept = 0
         self.overflow = False
 
     @property
@@ -102,18 +86,36 @@ class Index:
     @property
     def answering(self) -> int:
         """How many of them are for hosts that answer: what the channel could work off."""
-        names, unproven = self._to_go.names, self._is_unproven
-        return sum([len(waiting) for host, waiting in names.items() if not unproven(host)])
+        lines, unproven = self._to_go.lines, self._is_unproven
+        return sum([len(line) for host, line in lines.items() if not unproven(host)])
 
     @property
     def full(self) -> bool:
-        """Whether a sweep should pause before it reads on."""
-        return self._to_go.count >= self._limit
+        """Whether a sweep should pause: there is no room, and enough to go on with.
+
+        While all that is here waits for hosts that have still to answer, what a
+        sweep finds for others is worth more than the last of their names.
+        """
+        return self._to_go.full and bool(self._ready[0])
+
+    @property
+    def others(self) -> bool:
+        """Whether any host is ready to be asked."""
+        return bool(self._queued)
+
+    def may_ask(self, unproven: bool) -> bool:
+        """Tell whether take_host() may give a host."""
+        return bool(self._ready[0]) or (unproven and bool(self._queued))
+
+    @property
+    def hungry(self) -> bool:
+        """Whether names were refused, and so much has gone since the sweep that they may fit."""
+        return self.overflow and (not self.waiting or self._taken > 3 * self._kept // 4)
 
     @property
     def next_due(self) -> float | None:
         """When the first of the names or hosts that wait for a time is due."""
-        times = [heap[0][0] for heap in (self._later, self._returns) if heap]
+        times = [heap[0][0] for heap in (self._later, self._returns, self._rests) if heap]
         return min(times) if times else None
 
     def __len__(self) -> int:
@@ -124,29 +126,63 @@ class Index:
         at = self._known.get(name.key)
         return self._dead[name.host] if at == _HERE and name.host in self._dead else at
 
+    def swept(self) -> None:
+        """A sweep has ended: what was refused is worth another when enough has gone."""
+        self._taken, self._kept = 0, self.waiting
+
     def offer(self, name: JobName) -> bool:
         """Take in a name that was seen in the queue; return whether it is new here."""
         key = name.key
-        return key not in self._known and self._admit(key, name)
+        return key not in self._known and self._admit(key, name, 0)
 
-    def _admit(self, key: str, name: JobName) -> bool:
-        dead = name.host in self._dead
-        if not (self._shelved if dead else self._to_go).add(name):
+    def _admit(self, key: str, name: JobName, attempts: int) -> bool:
+        host = name.host
+        dead = host in self._dead
+        pile = self._shelved if dead else self._to_go
+        if not pile.fits(host) or (pile.full and not self._make_room(pile, host)):
             self._known.pop(key, None)
             # A sweep finds a dead host's surplus in its own time; no need to hurry.
             self.overflow = self.overflow or not dead
             return False
         self._known[key] = _HERE
-        if not dead:
-            self.ready(name.host)
+        self._serial += 1
+        kind = name.kind
+        place = self._order.place(arrived(name.id), kind, name.octets, name.recipients, attempts)
+        if dead:
+            pile.add((place, self._serial, name))
+            return True
+        place = self._order.enter(_author(name), place)
+        if pile.add((place, self._serial, name)) or host not in self._queued:
+            self.ready(host)
         return True
+
+    def _make_room(self, pile: Pile, host: Host) -> bool:
+        dropped = list(pile.make_room(host))
+        self._drop(dropped, alive=pile is self._to_go)
+        return bool(dropped)
+
+    def _drop(self, items: Iterable[Item], *, alive: bool) -> None:
+        """Forget names that lost their room; a sweep finds them again."""
+        for _, _, name in items:
+            self._known.pop(name.key, None)
+            if alive:
+                self._order.leave(_author(name))
+                self.overflow = True
 
     def ready(self, host: Host) -> None:
         """Let ``host`` be asked again: it has room, or has become worth a question."""
-        names = self._to_go.names.get(host)
-        if names and host not in self._queued:
-            self._queued.add(host)
-            heappush(self._ready[self._is_unproven(host)], (names[0].id, host))
+        line = self._to_go.lines.get(host)
+        if not line or host in self._resting:
+            return
+        rank = line[0][:2] if host not in self._turns else (_FIRST, self._turns[host][0])
+        if self._queued.get(host, (float("inf"), 0)) <= rank:
+            return
+        self._queued[host] = rank
+        heap = self._ready[self._is_unproven(host)]
+        heappush(heap, (rank, host))
+        if len(heap) > 2 * len(self._queued) + SLACK:
+            heap[:] = [entry for entry in heap if self._queued.get(entry[1]) == entry[0]]
+            heapify(heap)
 
     def take_host(self, unproven: bool) -> Host | None:
         """Return the host to be asked next, or None; only ready() puts it back.
@@ -160,38 +196,70 @@ class Index:
                 heap = others
             if not heap:
                 return None
-            host = heappop(heap)[1]
-            self._queued.discard(host)
-            if host in self._to_go.names:
+            rank, host = heappop(heap)
+            if self._queued.get(host) != rank:
+                continue
+            del self._queued[host]
+            if host in self._to_go.lines:
                 return host
 
+    def has(self, host: Host) -> bool:
+        """Tell whether a name of ``host`` may go."""
+        return host in self._to_go.lines
+
     def head(self, host: Host) -> JobName:
-        """Return the oldest name that may go to ``host``, which take_host() gave."""
-        return self._to_go.names[host][0]
+        """Return the first name that may go to ``host``, which take_host() gave."""
+        return self._to_go.lines[host][0][2]
 
     def pop(self, host: Host) -> JobName:
-        """Take the oldest name that may go to ``host``; later() or forget() follows some day."""
-        return self._to_go.pop(host)
+        """Take the first name that may go to ``host``; later() or forget() follows some day."""
+        if self._order.kind == HOST:
+            self._turn(host)
+        name = self._to_go.pop(host)[2]
+        if host not in self._to_go.lines:
+            self._turns.pop(host, None)
+        self._taken += 1
+        self._order.leave(_author(name))
+        return name
 
-    def later(self, name: JobName, when: float) -> None:
+    def _turn(self, host: Host) -> None:
+        """Count a name of ``host``: its turn begins, goes on, or ends."""
+        turn = self._turns.get(host)
+        if turn is None:
+            self._serial += 1
+            turn = self._turns[host] = [self._serial, len(self._to_go.lines[host])]
+        turn[1] -= 1
+        if turn[1] <= 0:
+            del self._turns[host]
+
+    def later(self, name: JobName, when: float, attempts: int = 0) -> None:
         """Keep a taken name until ``when``; if there is no room, a sweep will find it."""
         key = name.key
         if len(self._later) >= self._limit:
             self._known.pop(key, None)
             return
         self._known[key] = when
-        heappush(self._later, (when, key, name))
+        heappush(self._later, (when, key, name, attempts))
 
     def forget(self, name: JobName) -> None:
         """Drop a taken name: it is finished, gone, or somebody else's."""
         self._known.pop(name.key, None)
 
+    def rest(self, host: Host, until: float) -> None:
+        """Ask ``host``, which take_host() gave, again at that time."""
+        self._resting[host] = until
+        heappush(self._rests, (until, host))
+
     def shelve(self, host: Host, until: float) -> Iterable[JobName]:
-        """Put ``host`` with its names aside until then; return those names, oldest first."""
+        """Put ``host`` with its names aside until then; return those names, in their order."""
         self._dead[host] = until
         heappush(self._returns, (until, host))
-        self._shelved.give(host, self._to_go.take(host))
-        return self._shelved.names.get(host, ())
+        self._turns.pop(host, None)
+        items = self._to_go.take(host)
+        for _, _, name in items:
+            self._order.leave(_author(name))
+        self._drop(self._shelved.give(host, items), alive=False)
+        return [name for _, _, name in sorted(self._shelved.lines.get(host, ()))]
 
     def is_shelved(self, host: Host) -> bool:
         """Tell whether ``host`` is put aside."""
@@ -199,9 +267,13 @@ class Index:
 
     def unshelve(self, host: Host) -> None:
         """Let the names of ``host`` go again; no error if it is not put aside."""
-        if self._dead.pop(host, None) is not None:
-            self._to_go.give(host, self._shelved.take(host))
-            self.ready(host)
+        if self._dead.pop(host, None) is None:
+            return
+        items = self._shelved.take(host)
+        for place, _, name in items:
+            self._order.rejoin(_author(name), place)
+        self._drop(self._to_go.give(host, items), alive=True)
+        self.ready(host)
 
     def hurry(self, host: Host) -> None:
         """Let the names of ``host`` go that wait for a time; it is put aside no more."""
@@ -209,9 +281,9 @@ class Index:
         waiting = sorted([entry for entry in self._later if entry[2].host == host])
         self._later = [entry for entry in self._later if entry[2].host != host]
         heapify(self._later)
-        for when, key, name in waiting:
+        for when, key, name, attempts in waiting:
             if self._known.get(key) == when:
-                self._admit(key, name)
+                self._admit(key, name, attempts)
 
     def recall(self, name: JobName) -> bool:
         """Let a name go though it waits for a time, or is new; return whether it does."""
@@ -232,9 +304,19 @@ class Index:
             until, host = heappop(self._returns)
             if self._dead.get(host) == until:
                 self.unshelve(host)
+        while self._rests and self._rests[0][0] <= now:
+            until, host = heappop(self._rests)
+            if self._resting.get(host) == until:
+                del self._resting[host]
+                self.ready(host)
         while most and self._later and self._later[0][0] <= now:
-            when, key, name = heappop(self._later)
+            when, key, name, attempts = heappop(self._later)
             if self._known.get(key) == when:  # else it was dropped and found again meanwhile
-                self._admit(key, name)
+                self._admit(key, name, attempts)
             most -= 1
         return not most
+
+
+def _author(name: JobName) -> str:
+    """Whose flood a name may be part of: urgent mail does not wait for one's own bulk."""
+    return name.tag[:1] + name.author if name.tag else ""

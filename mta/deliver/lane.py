@@ -20,11 +20,14 @@ from __future__ import annotations
 from mta.deliver.desk import Desk, Flight, our_trouble
 from mta.deliver.facts import of_job, of_name, of_recipients
 from mta.deliver.index import Index
+from mta.deliver.pauses import Pauses
+from mta.deliver.picker import Picker, order_of
 from mta.deliver.realm import Realm
 from mta.deliver.rules import IN_FLIGHT, READY, SETTLING, SWEEPING, UNSEEN, WAITING, Rules
 from mta.deliver.shelf import Shelf
+from mta.deliver.sweeps import Sweeps
 from mta.errors import PosthouseError
-from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide, slots
+from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide
 from mta.policy.load import QUEUE_ONLY, Standing
 from mta.policy.select import ALL_AGES
 from mta.spool.layout import arrived
@@ -32,7 +35,7 @@ from mta.types import CHANNEL, Host, Outcome, Recipient
 from mta.values import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from mta.config.model import Channel
     from mta.deliver.desk import Clock
@@ -71,7 +74,9 @@ class Lane:
         self.channel = channel
         self.realm = Realm(channel, clock, log, ways, rules, self._shelve)
         self.hosts = self.realm.hosts
-        self.index = Index(self.hosts.is_unproven, rules.index_limit)
+        order, purse = order_of(channel, rules.ordered), None if ways is None else ways.purse
+        self.index = Index(self.hosts.is_unproven, rules.index_limit, order)
+        self._picker = Picker(self.index, self._decide, self._shelve, channel.runners, purse)
         self.standing = Standing()  # of the load
         self.settled = 0  # attempts at hosts that answer, in all
         self.stopping = False
@@ -84,11 +89,9 @@ class Lane:
         self._program: Program | None = None
         self._flights: dict[int, Flight] = {}
         self._settling: set[str] = set()  # keys of jobs at the desk
-        self._troubles = 0
         self._shelf = Shelf(spool, desk, self.hosts, clock, channel.fail_after.normal)
-        self._sweep: Iterator[list[JobName]] | None = None
-        self._paused_until = 0.0
-        self._dated = ("", 0.0)
+        self._sweeps = Sweeps(spool, channel, rules)
+        self._pauses = Pauses()
         self._newest = 0.0  # when the latest job arrived that was tried for the first time
 
     def attach(self, program: Program) -> None:
@@ -103,47 +106,45 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether all that may go now has gone, as far as the lane knows."""
-        return not (self.in_flight or self.index.waiting or len(self._shelf) or self._sweep)
+        busy = self.in_flight or self.index.waiting or len(self._shelf)
+        return not (busy or self._sweeps.running)
 
     def age_of_latest(self, now: float) -> float:
         """Return how old new mail was when it went, while the index does not see all that waits."""
-        unseen = self.index.overflow or self._sweep is not None
+        unseen = self.index.overflow or self._sweeps.running
         return max(0.0, now - self._newest) if unseen and self._newest else 0.0
 
     @property
     def next_due(self) -> float | None:
         """When a pump is worth while though nothing happens; wall time, or None."""
-        paused = self._paused_until if self.index.waiting else 0.0
-        times = [t for t in (self.index.next_due, paused) if t]
+        paused = self._pauses.until if self.index.waiting else 0.0
+        mono = self._clock.monotonic()
+        tokens = self._picker.due(mono)
+        asked = 0.0 if tokens is None else self._clock.wall() + tokens - mono
+        times = [t for t in (self.index.next_due, paused, asked) if t]
         return min(times) if times else None
 
     def sweep(self) -> None:
         """Begin to read the queue; what is read already goes on."""
-        if self._sweep is None and not self.stopping:
-            self.index.overflow = False
-            bounds = self._rules.ages.at(self._clock.wall())
-            self.realm.sweep_due = False
-            self._sweep = self._spool.names(
-                self.channel.queue,
-                newer_than=bounds.newer_than,
-                older_than=bounds.older_than,
-                ordered=self._rules.ordered,
-            )
+        if not (self.stopping or self._picker.held) and self._sweeps.begin(self._clock.wall()):
+            self.index.overflow = self.realm.sweep_due = False
 
     def offer(self, names: Sequence[JobName]) -> None:
         """Take in names that a sweep, a wake-up or the command line brought."""
         bounds = self._rules.ages.at(self._clock.wall())
         for name in names:
-            if name.queue != self.channel.queue:
+            if name.queue != self.channel.queue or self._picker.held:
                 continue
             if bounds is not ALL_AGES and not bounds.holds(arrived(name.id)):
                 continue
-            if (
-                self.realm.ours(name.host)
-                and self.index.offer(name)
-                and self.index.is_shelved(name.host)
-            ):
-                self._shelf.note(name)
+            self._offer(name)
+
+    def _offer(self, name: JobName) -> bool:
+        """Take in a name; return whether it is new."""
+        new = self.realm.ours(name.host) and self.index.offer(name)
+        if new and self.index.is_shelved(name.host):
+            self._shelf.note(name)
+        return new
 
     def pump(self) -> bool:
         """Do what can be done now, a batch at most; return whether more could be done at once."""
@@ -152,23 +153,25 @@ class Lane:
         more = self.index.revisit(self._clock.wall())
         for host in self.realm.back(BACK):
             self.index.hurry(host)
-        if self.realm.sweep_due and self._sweep is None:
+        if self.realm.sweep_due and not self._sweeps.running:
             self.sweep()
-        if self._sweep is not None and not self.index.full:
+        if self._sweeps.running and not self.index.full:
             self._read_on()
+        if self._picker.counts:
+            now, mono = self._clock.wall(), self._clock.monotonic()
+            self._picker.ask(self._busy, self._room(now), mono)
         launched = self._launch()
         self._shelf.tell()
-        reading = self._sweep is not None and not self.index.full
+        reading = self._sweeps.running and not self.index.full
         return more or reading or launched == BATCH or len(self._shelf) + len(self.realm) > 0
 
     def _read_on(self) -> None:
         """Read one list of names of the sweep."""
-        assert self._sweep is not None
-        names = next(self._sweep, None)
-        if names is None:
-            self._sweep = None
-        else:
-            self.offer(names)
+        for name in self._sweeps.read() or ():
+            if self._offer(name) and not self._sweeps.took(name):
+                break
+        if not self._sweeps.running:
+            self.index.swept()
 
     def _launch(self) -> int:
         """Hand over up to BATCH jobs; return how many were looked at."""
@@ -177,8 +180,9 @@ class Lane:
             return 0
         program.want()
         looked = 0
+        now = self._clock.wall()
         while looked < BATCH and program.free > 0:
-            host = self._next_host()
+            host = self._picker.next_host(now, self._room(now))
             if host is None:
                 break
             looked += 1
@@ -187,33 +191,47 @@ class Lane:
             program.flush()
         return looked
 
-    def _room(self, now: float) -> Room:
+    @property
+    def _busy(self) -> int:
+        """How many of the jobs in flight need a token: those that were handed over."""
+        return len(self._flights) + len(self._settling)
+
+    def _room(self, now: float, host: Host = "", others: bool = False) -> Room:
+        """Return the room for ``host``; ``others``: whether other hosts' jobs may go."""
+        realm, picker = self.realm, self._picker
         return Room(
             self.channel.concurrency,
-            self.realm.per_host(""),
+            realm.per_host(host),
             self.in_flight,
             self.hosts.unproven,
-            self._paused_until,
+            self._pauses.until,
             self.standing.level,
             self._rules.ages.at(now),
-            self._rules.force_before,
-            load_limit=self.standing.threshold,
-            load_average=self.standing.value,
-            queue_factor=self._rules.queue_factor,
-            demote_to=self.realm.demote_to,
-            slow_lane=self.realm.slow,
+            max(self._rules.force_before, realm.asked(host)),
+            realm.settings(host).max_share,
+            others,
+            picker.tokens(self._busy),
+            picker.pool,
+            realm.demote_to,
+            realm.slow,
+            self.standing.threshold,
+            self.standing.value,
+            self._rules.queue_factor,
         )
 
-    def about(self, host: Host, now: float) -> tuple[HostFacts, Room]:
-        """Return what any verdict on a job for ``host`` rests on, beside the job itself."""
-        facts, room = self.hosts.facts(host, now, self._clock.monotonic()), self._room(now)
-        asked, most = self.realm.asked(host), self.realm.per_host(host)
-        if asked > room.force_before or most != room.per_host:
-            room = replace(room, force_before=max(asked, room.force_before), per_host=most)
-        return facts, room
+    def about(self, host: Host, now: float, others: bool = False) -> tuple[HostFacts, Room]:
+        """Return what any verdict on a job for ``host`` rests on, beside the job itself.
 
-    def _decide(self, job: JobFacts, now: float) -> Verdict:
-        return decide(job, *self.about(job.host, now), now)
+        ``others``: whether other hosts' jobs may go.
+        """
+        facts = self.hosts.facts(host, now, self._clock.monotonic())
+        rate = self.realm.settings(host).rate
+        if rate is not None:
+            facts = replace(facts, rate_at=self._picker.rate_at(host, rate))
+        return facts, self._room(now, host, others)
+
+    def _decide(self, job: JobFacts, now: float, others: bool = False) -> Verdict:
+        return decide(job, *self.about(job.host, now, others), now)
 
     def whereabouts(self, name: JobName) -> tuple[str, float]:
         """Return where in this lane a job is, and since or until when (0.0 = not known)."""
@@ -224,7 +242,7 @@ class Lane:
             return SETTLING, 0.0
         at = self.index.when(name)
         if at is None:
-            return (UNSEEN if self._sweep is None else SWEEPING), 0.0
+            return (SWEEPING if self._sweeps.running else UNSEEN), 0.0
         return (WAITING if at else READY), at
 
     def hurry(self, host: Host) -> None:
@@ -232,28 +250,6 @@ class Lane:
         if host and not self.stopping:
             self.realm.hurry(host)
             self.index.hurry(host)
-
-    def _next_host(self) -> Host | None:
-        """Return the host whose turn it is; put aside and pass over those that may not have it."""
-        now = self._clock.wall()
-        while True:
-            room = self._room(now)
-            host = self.index.take_host(unproven=room.unproven < max(1, slots(room) // 2))
-            if host is None:
-                return None
-            verdict = self._decide(JobFacts(host, self._arrived(self.index.head(host))), now)
-            if verdict.verdict == GO:
-                return host
-            if verdict.verdict == WAIT:
-                if verdict.scope == CHANNEL or not self.hosts.facts(host, now, 0.0).in_flight:
-                    self.index.ready(host)
-                if verdict.scope == CHANNEL:
-                    return None
-            elif verdict.when:
-                self._shelve(host, verdict.when)
-            else:  # of an age that is not ours
-                self.index.forget(self.index.pop(host))
-                self.index.ready(host)
 
     def _launch_to(self, host: Host, program: Program) -> None:
         """Claim the oldest job for ``host``, and hand it over if it is due."""
@@ -278,7 +274,7 @@ class Lane:
 
     def _outweighed(self, name: JobName, now: float) -> bool:
         """Tell whether the load keeps a job back, whatever its file may say."""
-        verdict = self._decide(of_name(name, self._arrived(name)), now)
+        verdict = self._decide(of_name(name, arrived(name.id)), now)
         return verdict.verdict == WAIT and verdict.gate == "load"
 
     def _hand_over(self, claim: Claim, program: Program, now: float) -> bool:
@@ -288,7 +284,8 @@ class Lane:
         if verdict.verdict != GO:
             least = 1.0 if verdict.verdict == WAIT or verdict.when else LONG
             least = LOADED if verdict.gate == "load" else least
-            self.index.later(claim.name, max(verdict.when, now + least))
+            attempts = max(state.attempts for _, state in tried)
+            self.index.later(claim.name, max(verdict.when, now + least), attempts)
             return False
         flight = Flight(claim, tried, now, self._clock.monotonic())
         flight.retry = self.realm.retry(claim.name.host)
@@ -300,22 +297,17 @@ class Lane:
             return True
         self._flights[program.send(flight, claim.open_body())] = flight
         self.hosts.launch(facts.host)
+        self._picker.begun(facts.host, self.realm.settings(facts.host).rate, now)
         if not tried[0][1].last:
             self._newest = facts.arrived
         self.latest_host = facts.host
         return True
 
-    def _arrived(self, name: JobName) -> float:
-        """Return when a message arrived; asked several times about the same one."""
-        if self._dated[0] != name.id:
-            self._dated = (name.id, arrived(name.id))
-        return self._dated[1]
-
     def _due(
         self, claim: Claim, now: float
     ) -> tuple[tuple[tuple[Recipient, RecipientState], ...], JobFacts]:
         """Return the recipients that are due (or all, if none is), and the facts of the job."""
-        at, pending = self._arrived(claim.name), claim.entry.pending
+        at, pending = arrived(claim.name.id), claim.entry.pending
         asked = of_recipients(claim.entry, claim.name, at, self.channel.name)
         due = tuple([p for f, p in zip(asked, pending, strict=True) if self._is_due(f, now)])
         if due:
@@ -346,18 +338,11 @@ class Lane:
         name = flight.claim.entry.job.host
         until = self.realm.learn(host, name, outcome, flight.mono, relay)
         if outcome.scope != CHANNEL:
-            self._troubles = 0
+            self._pauses.over()
         elif not outcome.reply.positive:
-            self._pause()
+            self._pauses.begin(self._clock.wall())
         if until:
             self._shelve(host, until)
-
-    def _pause(self) -> None:
-        """Leave the channel alone for a second, twice as long each time, a minute at most."""
-        now = self._clock.wall()
-        if self._paused_until <= now:
-            self._paused_until = now + min(60.0, 2.0**self._troubles)
-            self._troubles = min(self._troubles + 1, 6)
 
     def _shelve(self, host: Host, until: float) -> None:
         for name in self.index.shelve(host, until):
@@ -378,7 +363,8 @@ class Lane:
         self._settling.discard(flight.name.key)
         self.settled += not self.hosts.is_unproven(flight.name.host)
         if when:
-            self.index.later(flight.name, when)
+            attempts = 1 + max(state.attempts for _, state in flight.tried)
+            self.index.later(flight.name, when, attempts)
         else:
             self.index.forget(flight.name)
 
@@ -393,5 +379,5 @@ class Lane:
     def abandon(self) -> None:
         """Forget what waits in this lane: its program cannot be used in this pass."""
         self.stopping = True
-        self._sweep = None
+        self._sweeps.stop()
         self._shelf.clear()

@@ -128,6 +128,7 @@ class ChannelProgram:
             return
         finally:
             theirs.close()
+        self._be_nice(self._child.pid)
         ours.setblocking(False)
         self._sock, self._outbox = ours, Outbox(ours)
         self._busy, self._quitting = clock.monotonic(), 0.0
@@ -145,6 +146,16 @@ class ChannelProgram:
         )
         self._outbox.add(self._end.opening())
         self.flush()
+
+    def _be_nice(self, pid: int) -> None:
+        """Give the program its niceness; what it starts inherits it."""
+        if not self._channel.nice:
+            return
+        try:
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, pid, min(19, own + self._channel.nice))
+        except OSError as error:
+            self._log.warning(f"channel {self._channel.name}: nice: {error.strerror}")
 
     def avoid(self, news: News) -> None:
         """Tell it what others found out about an address."""

@@ -24,8 +24,10 @@ from mta.values import TYPE_CHECKING, frozen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mta.config.host_rules import HostSettings
     from mta.config.model import Channel, Config, Retry
     from mta.deliver.desk import Clock
+    from mta.deliver.picker import Purse
     from mta.deliver.rules import Rules
     from mta.machine.log import Log
     from mta.policy.deadhosts import News
@@ -41,6 +43,8 @@ PLAIN = ("local", "pipe", "list")  # programs that connect to nobody: no host ca
 class Ways:
     """What a lane shares with others: the board; rules of hosts; the slow lane, or those it is of.
 
+    ``purse`` holds the lane's tokens, where they are bounded.
+
     Hosts that fail for long go to the channel ``demote_to``, or come from ``origins``.
     """
 
@@ -48,12 +52,13 @@ class Ways:
     own: HostRules
     demote_to: str = ""
     origins: tuple[Channel, ...] = ()
+    purse: Purse | None = None
 
 
-def ways_of(config: Config, channel: Channel, board: Board) -> Ways:
+def ways_of(config: Config, channel: Channel, board: Board, purse: Purse | None = None) -> Ways:
     """Return what the lane of ``channel`` shares with others."""
     own, slow = HostRules(config.hosts, channel), slow_lane(config, channel)
-    return Ways(board, own, slow, origins(config, channel))
+    return Ways(board, own, slow, origins(config, channel), purse)
 
 
 class Realm:
@@ -97,6 +102,10 @@ class Realm:
     def per_host(self, host: Host) -> int:
         """Return how many jobs may be in flight to ``host``."""
         return self._own.find(host).per_host if self.probing else self._channel.concurrency
+
+    def settings(self, host: Host) -> HostSettings:
+        """Return what else holds for ``host``."""
+        return self._own.find(host)
 
     def retry(self, host: Host) -> Retry:
         """Return when what ``host`` deferred is tried again."""

@@ -1,17 +1,22 @@
-"""How one deliver was told to work, as its lanes need it: the command line's share of a verdict.
+"""What a lane is told: the command line's share of a verdict; and what it needs of a program.
 
 Units    Times are wall-clock seconds.
 """
 
 from __future__ import annotations
 
+from mta.deliver.flags import SORT_LIMIT
 from mta.deliver.index import LIMIT
+from mta.machine.tokens import Tokens
+from mta.policy.load import LOAD, PRESSURE, Thresholds
 from mta.policy.select import Ages
 from mta.values import TYPE_CHECKING, frozen
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Protocol
 
+    from mta.config.model import Channel, Config
     from mta.deliver.desk import Flight
     from mta.deliver.flags import Flags
     from mta.policy.deadhosts import News
@@ -41,7 +46,7 @@ if TYPE_CHECKING:
             """Tell it what others found out about an address."""
 
 
-__all__ = ["Rules", "rules_of"]
+__all__ = ["Rules", "rules_of", "thresholds_of", "tokens_of"]
 
 READY, WAITING = "ready", "waiting"  # in the index: its turn decides, or a time
 IN_FLIGHT, SETTLING = "in flight", "settling"
@@ -62,6 +67,7 @@ class Rules:
     force_before: float = 0.0
     index_limit: int = LIMIT
     queue_factor: float = 0.0
+    sort_limit: int = SORT_LIMIT
 
 
 def rules_of(flags: Flags, now: float, queue_factor: float = 0.0) -> Rules:
@@ -73,4 +79,22 @@ def rules_of(flags: Flags, now: float, queue_factor: float = 0.0) -> Rules:
         flags.dead_ttl,
         0.0 if flags.background and not named else now,
         queue_factor=queue_factor,
+        sort_limit=flags.sort_threshold,
     )
+
+
+def tokens_of(config: Config, channels: Sequence[Channel]) -> Tokens | None:
+    """Return the tokens that all delivers share; None if nothing bounds these channels."""
+    limits = {c.name: c.runners for c in config.channels if c.runners}
+    if not config.queue_children and not any(channel.name in limits for channel in channels):
+        return None
+    return Tokens(config.runtime, config.queue_children, limits)
+
+
+def thresholds_of(config: Config) -> dict[str, Thresholds]:
+    """Return what of the load matters here: who delivers refuses nobody."""
+    load, psi = config.load, config.load.psi
+    return {
+        LOAD: Thresholds(load.delay, load.queue_only),
+        PRESSURE: Thresholds(psi.delay, psi.queue_only),
+    }

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GO",
     "SKIP",
+    "UNBOUNDED",
     "WAIT",
     "Barrier",
     "HostFacts",
@@ -234,6 +235,8 @@ def _load(job: JobFacts, _host: HostFacts, room: Room, _now: float) -> Verdict |
 def _tokens(_job: JobFacts, _host: HostFacts, room: Room, _now: float) -> Verdict | None:
     if room.tokens > 0:
         return None
+    if room.token_pool == "held":
+        return Verdict(WAIT, "the queue is held: it has 0 runners", 0.0, CHANNEL, "tokens")
     pool = room.token_pool or "queue_children"
     reason = f"no token of {pool} is free: other jobs have them"
     return Verdict(WAIT, reason, 0.0, CHANNEL, "tokens")

@@ -18,6 +18,12 @@ import errno
 import fcntl
 import os
 import struct
+from itertools import islice
+
+from mta.values import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Fs"]
 
@@ -151,6 +157,16 @@ class Fs:
             os.unlink(self._root + path)
         except FileNotFoundError:
             pass
+
+    def lists(self, path: str, size: int) -> Iterator[list[str]]:
+        """Yield the names in a directory, at most ``size`` at a time, in no order."""
+        try:
+            scan = os.scandir(self._root + path)
+        except FileNotFoundError:
+            return
+        with scan as entries:
+            while names := [entry.name for entry in islice(entries, size)]:
+                yield names
 
     def list(self, path: str) -> list[str]:
         """Return the names in a directory, in no order; none if there is no such directory."""

@@ -267,7 +267,7 @@ class JobName:
         message_id, _, rest = name.partition(".")
         word, dot, host = rest.partition(".")
         number, dash, tag = word.partition("-")
-        if not dot or not number.isdecimal() or len(message_id) != ID_SIGNS:
+        if not dot or not number.isdecimal() or not valid_id(message_id):
             return None
         if dash and (len(tag) != TAG_SIGNS or tag[0] not in _KINDS):
             return None

@@ -1,4 +1,14 @@
-"""Listing: the jobs of a queue in order of arrival, read from names alone, over all its places."""
+"""Listing: the jobs of a queue in order of arrival, read from names alone, over all its places.
+
+No file is opened, and only directories of hours are read that can hold what is asked
+for.  A queue that is too long to be held is read a list at a time.
+
+Invariants, each a property in tests/spool/test_names.py
+    NA1  Each job of the hours and ages asked for is given once.
+    NA2  Names are in order of arrival, but for hours that have more than the limit:
+         there each list is.
+    NA3  No list has more than LISTED names.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find", "hours", "places", "queues", "walk"]
 
-LISTED = 10_000  # names in one list: what a sweep holds at a time
+LISTED = 2000  # names in one list: what a sweep takes at a time
 
 
 def queues(fs: Fs) -> list[str]:
@@ -39,19 +49,47 @@ def hours(fs: Fs, queue: str) -> dict[str, list[int]]:
 
 
 def walk(
-    fs: Fs, queue: str, newer_than: float | None, older_than: float | None, ordered: bool
+    fs: Fs,
+    queue: str,
+    newer_than: float | None,
+    older_than: float | None,
+    sort_limit: int | None,
 ) -> Iterator[list[JobName]]:
-    """Yield the names that Spool.names() promises."""
+    """Yield the names that Spool.names() promises.
+
+    ``sort_limit`` 0 sorts hours of any length, None sorts none.
+    """
     first = layout.hour_of(newer_than) if newer_than is not None else ""
     last = layout.hour_of(older_than) if older_than is not None else "~"
+    limit = 1 if sort_limit is None else sort_limit
     for hour, there in sorted(hours(fs, queue).items()):
         if not first <= hour <= last:
             continue
-        files = _files(fs, queue, hour, there)
-        if ordered:
-            files.sort()
-        for at in range(0, len(files), LISTED):
-            yield _parse(queue, hour, files[at : at + LISTED], newer_than, older_than)
+        for files in _gathered(fs, queue, hour, there, limit):
+            if sort_limit is not None:
+                files.sort()
+            for at in range(0, max(1, len(files)), LISTED):
+                yield _parse(queue, hour, files[at : at + LISTED], newer_than, older_than)
+
+
+def _gathered(
+    fs: Fs, queue: str, hour: str, there: list[int], limit: int
+) -> Iterator[list[tuple[str, int]]]:
+    """Yield the files of an hour, each with its place: all at once, or from ``limit`` on as read.
+
+    Empty lists between them let who asked do something else.
+    """
+    gathered: list[tuple[str, int]] = []
+    for place in there:
+        for files in fs.lists(f"{place_path(queue, place)}/{hour}", LISTED):
+            gathered += [(file, place) for file in files]
+            if limit and len(gathered) > limit:
+                yield gathered
+                gathered, limit = [], 1
+            else:
+                yield []
+    if gathered:
+        yield gathered
 
 
 def _files(fs: Fs, queue: str, hour: str, there: list[int]) -> list[tuple[str, int]]:

@@ -214,14 +214,17 @@ class Spool:
         newer_than: float | None = None,
         older_than: float | None = None,
         ordered: bool = True,
+        sort_limit: int = 0,
     ) -> Iterator[list[JobName]]:
         """Yield the jobs of ``queue`` that arrived after ``newer_than`` and before ``older_than``.
 
-        Lists of at most names.LISTED, the oldest hour first; within an hour in order
-        of arrival, or in directory order unless ``ordered``.  Only directories
-        of hours that can hold such a job are read, and no file is opened.
+        Lists of at most names.LISTED, some of them empty, the oldest hour first;
+        within an hour in order of arrival, or in directory order unless ``ordered``.
+        Of an hour with more than ``sort_limit`` jobs, if that is not 0, each list
+        is in order by itself.
         """
-        return names.walk(self.fs, queue, newer_than, older_than, ordered)
+        limit = sort_limit if ordered else None
+        return names.walk(self.fs, queue, newer_than, older_than, limit)
 
     def find(self, word: str) -> list[JobName]:
         """Return the jobs that message "ID" still has, or the one "ID.N"; none for no id."""

@@ -22,6 +22,8 @@ RULES = st.lists(
         ).map(tuple),
         st.none() | st.floats(0, 9),
         st.none() | st.integers(1, 9),
+        st.none() | st.sampled_from([0.25, 0.75]),
+        st.none() | st.just((100, 60.0)),
     ),
     max_size=8,
 )
@@ -46,7 +48,7 @@ def longest(rules, host, says):
 def test_h1_h2_the_longest_match_that_says_it_counts_or_the_channel(rules, host):
     c = channel()
     found = HostRules(rules, c).find(host)
-    for name in ("dead_ttl", "per_host"):
+    for name in ("dead_ttl", "per_host", "max_share", "rate"):
         said = longest(rules, host, lambda rule, name=name: getattr(rule, name))
         assert getattr(found, name) == (getattr(c, name) if said is None else said)
     expected = c.retry
@@ -66,5 +68,6 @@ def test_h3_the_answers_are_bounded(monkeypatch):
 def test_without_rules_there_is_one_answer():
     c = channel()
     rules = HostRules([HostRule(("a.test",), "other", per_host=1)], c)
-    assert rules.find("a.test") == HostSettings(c.retry, c.dead_ttl, c.per_host)
+    plain = c.dead_ttl, c.per_host, c.max_share, c.rate
+    assert rules.find("a.test") == HostSettings(c.retry, *plain)
     assert rules.find("a.test") is rules.find("b.test")

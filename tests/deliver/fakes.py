@@ -9,7 +9,7 @@ from mta.config.model import ByClass, Channel, Retry
 from mta.errors import SpoolError
 from mta.spool import layout
 from mta.spool.entry import Entry, Envelope, RecipientState
-from mta.spool.layout import JobName, hour_of, new_id
+from mta.spool.layout import JobName, arrived, hour_of, new_id
 from mta.types import FAILED, FINAL, Job, Mailbox, Recipient
 
 EPOCH = 1_700_000_000.0
@@ -112,17 +112,19 @@ class Spool:
         self.opened = Counter()
         self.broken = False
 
-    def add(self, host, now, queue="smtp", recipients=1, reverse_path=AUTHOR):
+    def add(self, host, now, queue="smtp", recipients=1, reverse_path=AUTHOR, tag=""):
         message_id = new_id(now)
         made = tuple(Recipient(i, Mailbox(f"u{i}", host or "here")) for i in range(recipients))
         job = Job(0, queue, "smtp", host, "", reverse_path, made)
         envelope = Envelope(message_id, reverse_path, 100)
-        name = JobName(queue, hour_of(now), message_id, 0, host)
+        name = JobName(queue, hour_of(now), message_id, 0, host, tag)
         self.jobs[name] = Entry(envelope, job, "segment", -1, (RecipientState(),) * recipients)
         return name
 
-    def names(self, queue, *, newer_than=None, older_than=None, ordered=True):
-        names = sorted((n for n in self.jobs if n.queue == queue), key=lambda n: n.id)
+    def names(self, queue, *, newer_than=None, older_than=None, ordered=True, sort_limit=0):
+        names = sorted((n for n in self.jobs if n.queue == queue), key=lambda n: n.file)
+        names = [n for n in names if newer_than is None or arrived(n.id) > newer_than]
+        names = [n for n in names if older_than is None or arrived(n.id) < older_than]
         for at in range(0, len(names), 7):
             yield names[at : at + 7]
 

@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mta.config.host_rules import HostRules
+from mta.deliver.board import Board
 from mta.deliver.desk import Desk
 from mta.deliver.lane import LOADED, Lane, Rules
+from mta.deliver.realm import Ways
 from mta.policy.deadhosts import pause
 from mta.policy.load import QUEUE_ONLY, Standing
 from mta.policy.select import Ages
@@ -22,15 +25,18 @@ OURS = Outcome(Reply(451, "4.3.0", "no memory"), CHANNEL)
 
 
 class House:
-    def __init__(self, *, rules=None, jobs=None, **changes):
+    def __init__(self, *, rules=None, jobs=None, purse=None, hosts=(), **changes):
         self.clock, self.log, self.spool, self.returns = Clock(), Log(), Spool(), Returns()
         self.channel = channel(**changes)
+        own = HostRules(hosts, self.channel)
+        self.ways = Ways(Board(), own, purse=purse) if hosts or purse else None
         self.program = Program(jobs or self.channel.concurrency)
         self.desk = Desk(self.channel, self.spool, self.log, self.returns, self.clock)
         self.lane = self.make(rules or Rules())
 
     def make(self, rules):
-        lane = Lane(self.channel, self.spool, self.log, self.desk, self.clock, rules=rules)
+        places = self.channel, self.spool, self.log, self.desk, self.clock
+        lane = Lane(*places, rules=rules, ways=self.ways)
         lane.attach(self.program)
         return lane
 

@@ -57,14 +57,14 @@ class Lane:
 
 
 class House:
-    def __init__(self, tmp_path, text):
+    def __init__(self, tmp_path, text, **changes):
         path = tmp_path / "program"
         path.write_text(HEAD + text)
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
         self.lane, self.log, self.spool = Lane(), Log(), Spool()
         self.changed = asyncio.Event()
         self.program = ChannelProgram(
-            channel(program=str(path)), "mx.example.test", (), self.lane, self.log,
+            channel(program=str(path), **changes), "mx.example.test", (), self.lane, self.log,
             nudge=self.changed.set,
         )  # fmt: skip
 
@@ -254,3 +254,16 @@ def test_a_program_of_old_is_given_nothing_that_it_would_break(tmp_path):
         assert house.program.refusal(Envelope("x", NULL_PATH, 1, binary=True)) is None
 
     run(tmp_path, GOOD.replace("inline", "inline params"), knowing)
+
+
+def test_a_program_is_as_nice_as_its_channel_says(tmp_path):
+    text = "time.sleep(0.3)\nsys.stderr.write(f'nice {os.nice(0)}\\n')\nsys.exit(0)\n"
+
+    async def run():
+        house = House(tmp_path, text, nice=7)
+        house.program.want()
+        await house.until(lambda: not house.program.running)
+        return house.log.of("warning")
+
+    warnings = asyncio.run(run())
+    assert any(f"nice {min(19, os.nice(0) + 7)}" in str(line) for line in warnings)

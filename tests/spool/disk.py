@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+from collections.abc import Iterator
 from random import Random
 
 
@@ -236,6 +237,11 @@ class Process:
             replaced.links -= 1
         source.set(before, None)
         target.set(after, file)
+
+    def lists(self, path: str, size: int) -> Iterator[list[str]]:
+        names = self.list(path)
+        for at in range(0, len(names), size):
+            yield names[at : at + size]
 
     def list(self, path: str) -> list[str]:
         try:

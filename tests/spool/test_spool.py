@@ -125,8 +125,9 @@ def test_age_selects_hours_without_reading_the_others(spool, monkeypatch):
     writer.close()
     take_in(spool)
     read = []
-    original = type(spool.fs).list
-    monkeypatch.setattr(type(spool.fs), "list", lambda s, p: read.append(p) or original(s, p))
+    whole, parts = type(spool.fs).list, type(spool.fs).lists
+    monkeypatch.setattr(type(spool.fs), "list", lambda s, p: read.append(p) or whole(s, p))
+    monkeypatch.setattr(type(spool.fs), "lists", lambda s, p, n: read.append(p) or parts(s, p, n))
     assert len(all_names(spool, newer_than=now - 24 * 3600)) == 2
     assert len(read) == 4, "the spool, the queue, and two hours"
     assert len(all_names(spool, older_than=now - 48 * 3600)) == 1

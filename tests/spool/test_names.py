@@ -1,0 +1,77 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mta.spool import layout
+from mta.spool import names as module
+from mta.spool.layout import JobName, arrived, hour_of, new_id
+from mta.spool.names import walk
+from mta.values import replace
+
+EPOCH = 1_700_000_000.0
+
+
+class Fs:
+    """A queue in memory; its directories are in the order of a hash."""
+
+    def __init__(self, files):
+        self.hours = {"q.smtp": [], "q.smtp,1": []}
+        for number, file in enumerate(files):
+            hour, _, name = file.partition("/")
+            place = "q.smtp,1" if number % 3 == 1 else "q.smtp"
+            if f"{place}/{hour}" not in self.hours:
+                self.hours[place].append(hour)
+            self.hours.setdefault(f"{place}/{hour}", []).append(name)
+        for names in self.hours.values():
+            names.sort(key=hash)
+
+    def count(self, hour):
+        return sum(len(names) for path, names in self.hours.items() if path.endswith(hour))
+
+    def list(self, path):
+        if not path:
+            return ["q.smtp", "q.smtp,1", "msg"]
+        return list(self.hours.get(path, ()))
+
+    def lists(self, path, size):
+        names = self.list(path)
+        for at in range(0, len(names), size):
+            yield names[at : at + size]
+
+
+@pytest.fixture(autouse=True)
+def short_lists(monkeypatch):
+    monkeypatch.setattr(module, "LISTED", 5)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 20_000), max_size=60),
+    st.sampled_from([None, 0, 3, 20]),
+    st.none() | st.integers(0, 20_000),
+    st.none() | st.integers(0, 20_000),
+)
+def test_na1_na2_na3_all_are_given_once_in_short_lists(arrivals, limit, newer, older):
+    layout._last[0] = 0  # ids never go back in one process; each example begins at EPOCH
+    made = {}
+    for second in sorted(arrivals):
+        made_id = new_id(EPOCH + second)
+        name = JobName("smtp", hour_of(arrived(made_id)), made_id, 0, "a")
+        made[name] = arrived(name.id)
+    newer = None if newer is None else EPOCH + newer
+    older = None if older is None else EPOCH + older
+    fs = Fs([name.file for name in made] + ["2023111422/stray", "2023111422/IDIDIDIDIDIDIDID.0.a"])
+    lists = list(walk(fs, "smtp", newer, older, limit))
+    assert all(len(names) <= 5 for names in lists)
+    given_ = [replace(name, place=0) for names in lists for name in names]
+    right = {n for n, at in made.items() if (newer is None or at > newer)}
+    right = {n for n in right if older is None or made[n] < older}
+    assert len(given_) == len(set(given_))
+    assert set(given_) == right
+    assert [n.hour for n in given_] == sorted(n.hour for n in given_)
+    if limit is not None:
+        assert all(names == sorted(names, key=lambda n: n.id) for names in lists)
+        for hour in {n.hour for n in given_}:
+            mine = [n.id for n in given_ if n.hour == hour]
+            if not limit or fs.count(hour) <= limit:
+                assert mine == sorted(mine)
