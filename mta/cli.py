@@ -198,6 +198,29 @@ def daemons(config: Config, as_json: bool, act: str, wait: float, names: tuple[s
 
 @mta.command()
 @_config
+@_json
+@click.option("--for", "span", metavar="TIME", default="", help="For so long, as 2h.")
+@click.option("--channel", metavar="NAME", default="", help="Only on this channel.")
+@click.argument("act", type=click.Choice(["list", "revive", "bury"]))
+@click.argument("hosts", metavar="[HOST...]", nargs=-1)
+def host(
+    config: Config, as_json: bool, span: str, channel: str, act: str, hosts: tuple[str, ...]
+) -> int:
+    """List the hosts that fail, have all delivers try one now, or leave it alone for a time."""
+    from mta import hoststat
+
+    if act == "list":
+        _print(hoststat.lines(config, hosts, channel, time.time(), as_json=as_json))
+        return EX_OK
+    try:
+        hoststat.act(config, act, hosts, span, channel, time.time())
+    except hoststat.NobodyError as error:
+        raise _Nothing(str(error)) from None
+    return EX_OK
+
+
+@mta.command()
+@_config
 def reload(config: Config) -> int:
     """Have all daemons read the configuration anew, if mta check finds no error in it."""
     from mta import reload

@@ -1,10 +1,10 @@
 """Start-up: makes the installed commands that programs call thousands of times start fast.
 
 What pip installs costs ``site``, the finder of an editable install and ``re``
-before the first line of ours.  ``python -m mta.launcher BIN`` writes ``submit``,
-``sendmail``, ``newaliases``, ``mailq`` and ``runq`` in the directory BIN anew: the interpreter
-runs with -I -S (nothing from the environment, no site-packages), finds the
-package where it lies, and the site-packages behind it for what is imported late.
+before the first line of ours.  ``python -m mta.launcher BIN`` writes ``submit``, and
+``sendmail`` with its other names, in the directory BIN anew: the interpreter runs
+with -I -S (nothing from the environment, no site-packages), finds the package where
+it lies, and the site-packages behind it for what is imported late.
 
 Run it after each installation; the commands that pip made work without it, only slower.
 """
@@ -27,6 +27,8 @@ COMMANDS = {
     "newaliases": ("mta.sendmail", "newaliases"),
     "mailq": ("mta.sendmail", "mailq"),
     "runq": ("mta.sendmail", "runq"),
+    "hoststat": ("mta.hoststat", "hoststat"),
+    "purgestat": ("mta.hoststat", "purgestat"),
 }
 MAX_SHEBANG = 120  # octets; older kernels cut the line at 127
 

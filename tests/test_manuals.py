@@ -17,7 +17,7 @@ from mta.machine.logline import DEFAULT_LEVEL, LEVELS, TEXT
 from tests.machine.test_log import GOLDEN
 
 MAN = Path(__file__).parents[1] / "man"
-OURS = ("mta.8", "mta-log.5", "mailq.1", "checkque.8", "cleanque.8")
+OURS = ("mta.8", "mta-log.5", "mailq.1", "checkque.8", "cleanque.8", "hoststat.8")
 
 
 def manual(name: str) -> str:
@@ -53,6 +53,7 @@ def test_mta_8_has_the_options_of_each_command(name: str) -> None:
         ("mailq.1", {"-j", "--json", "-p", "-v", "--config", "-C"}),
         ("checkque.8", {"-fhpsz", "-f", "-h", "-p", "-s", "-z", "-t", "-c", "--config"}),
         ("cleanque.8", {"-w", "--config"}),
+        ("hoststat.8", {"-v", "--config", "-C"}),
     ],
 )
 def test_pages_name_their_options(page: str, flags: set[str]) -> None:

@@ -210,7 +210,7 @@ class Sink:
     def __init__(self, behaviour: str = "accept", delay: float = 0.0) -> None:
         self.messages: list[tuple[str, tuple[str, ...], bytes]] = []
         self.connections = 0
-        self._behaviour = behaviour
+        self.behaviour = behaviour
         self._delay = delay
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self._socket.getsockname()[1]
@@ -229,7 +229,7 @@ class Sink:
         self.connections += 1
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                if self._behaviour == "accept":
+                if self.behaviour == "accept":
                     await self._session(reader, writer)
         finally:
             writer.close()

@@ -1,0 +1,57 @@
+"""What one deliver learns of a host, another knows: across processes, restarts and by hand."""
+
+from __future__ import annotations
+
+import json
+
+from tests.e2e.house import LOCAL, House, Sink, wait
+
+SMTP = "{name: smtp, program: smtp, table: hosts, dead_ttl: 1h, retry: {first: 1h, max: 4h}}"
+DOWN = "down.example"
+
+
+def letter(number: int, host: str = DOWN) -> tuple[str, list[str], bytes]:
+    return "alice@example.test", [f"u{number}@{host}"], b"Subject: %d\n\nhi\n" % number
+
+
+def failing(house: House) -> dict[str, dict]:
+    out = house.run("mta", "host", "list", "--json").stdout
+    return {row["host"]: row for row in map(json.loads, out.split("\n")[:-1])}
+
+
+def make(new_house, sink: Sink, *, hosts: str = DOWN) -> House:
+    house: House = new_house(channels=[LOCAL, SMTP], daemons=["deliver -b -csmtp"])
+    rows = "".join(f"{host} 127.0.0.1:{sink.port}\n" for host in hosts.split())
+    (house.root / "hosts").write_text(rows)
+    return house
+
+
+def test_what_one_deliver_finds_dead_another_leaves_alone(new_house, new_sink) -> None:
+    sink: Sink = new_sink("hang up")
+    house = make(new_house, sink)
+    one = house.start("deliver", "-b", "-csmtp")
+    house.submit_many(iter([letter(1)]))
+    wait(lambda: DOWN in failing(house))
+    made = sink.connections
+    one.terminate()
+    one.wait(30)
+
+    house.start("deliver", "-b", "-csmtp")  # a restart keeps the knowledge
+    house.start("deliver", "-b", "-csmtp", "-l5")
+    house.submit_many(iter([letter(2), letter(3)]))
+    wait(lambda: len(house.run("mta", "queue", "--json", "--deferred").stdout.split("\n")) == 4)
+    assert sink.connections == made
+    assert failing(house)[DOWN]["failures"] == 1
+
+
+def test_a_host_buried_by_hand_is_left_alone(new_house, new_sink) -> None:
+    sink: Sink = new_sink()
+    house = make(new_house, sink, hosts=f"{DOWN} good.example")
+    house.run("mta", "host", "bury", DOWN, "--for", "1h")
+    house.start("deliver", "-b", "-csmtp", "-l1")
+    house.submit_many(iter([letter(1), letter(2, "good.example")]))
+    wait(lambda: len(sink.messages) == 1)
+    wait(lambda: "left alone" in house.run("mta", "queue", "--deferred").stdout)
+    assert "left alone" in house.run("hoststat").stdout
+    house.run("purgestat", DOWN)
+    wait(lambda: len(sink.messages) == 2, within=15)
