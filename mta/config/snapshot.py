@@ -88,7 +88,7 @@ def read(path: str) -> Config | None:
         if (versions, of, node) != (_VERSIONS, path, os.uname().nodename):
             return None
         return rebuild(flat) if _current(signed, status) else None
-    except (OSError, EOFError, ValueError, TypeError, MemoryError):
+    except (OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError):
         return None
     finally:
         os.close(fd)
