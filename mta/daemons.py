@@ -24,12 +24,14 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import time
 from contextlib import suppress
 
 from mta.errors import EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, PosthouseError, UsageError
+from mta.machine.ownership import make_directory
 from mta.machine.wake import Ear
 from mta.up import commands
 from mta.values import TYPE_CHECKING, frozen
@@ -165,7 +167,11 @@ def _try_lock(fd: int, kind: int) -> bool:
 
 def _lock(config: Config, daemon: Daemon) -> int:
     """Take the daemon's lock; return its descriptor.  RunningError if it runs already."""
-    os.makedirs(f"{config.runtime}/daemon", mode=0o700, exist_ok=True)
+    if config.smtpd.user and not os.path.isdir(config.runtime):  # at boot /run is empty
+        os.makedirs(config.runtime, mode=0o750)
+        with suppress(LookupError, PermissionError):
+            shutil.chown(config.runtime, config.smtpd.user)
+    make_directory(f"{config.runtime}/daemon")
     fd = os.open(_path(config, daemon.name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     limit = time.monotonic() + LOCK_LIMIT
     while not _try_lock(fd, fcntl.LOCK_EX):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 
+from mta.machine.ownership import give, make_directory
 from mta.policy.admission import Flow
 from mta.values import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ class Teller:
         """Tell in RUNTIME/flow; files of delivers of this queue that are dead are removed."""
         self._path = f"{runtime}/flow/{queue}.{os.getpid()}"
         self._idle = False  # the last record says that nothing waits
-        os.makedirs(f"{runtime}/flow", mode=0o700, exist_ok=True)
+        make_directory(f"{runtime}/flow")
         for name in os.listdir(f"{runtime}/flow"):
             other, _, pid = name.rpartition(".")
             if other == queue and pid.isdecimal() and not _lives(pid):
@@ -53,6 +54,7 @@ class Teller:
         try:
             with open(temporary, "w", encoding="ascii") as file:
                 file.write(" ".join(words) + "\n")
+            give(temporary)
             os.replace(temporary, self._path)
         except OSError:
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 
+from mta.machine.ownership import give
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -84,11 +85,14 @@ class LogFile:
                 pass
             self.close()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        new = not os.path.exists(self.path)
         try:
             self._fd = os.open(self.path, flags, 0o640)
         except FileNotFoundError:
             os.makedirs(os.path.dirname(self.path), exist_ok=True)
             self._fd = os.open(self.path, flags, 0o640)
+        if new:
+            give(self.path)
 
     def close(self) -> None:
         """Close the file; a later line opens it again."""

@@ -18,6 +18,7 @@ import _socket
 import os
 import time
 
+from mta.machine.ownership import give, make_directory
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Ear:
     def __init__(self, runtime: str, name: str) -> None:
         """Listen at RUNTIME/``name``; a socket of a dead process of that name is replaced."""
         self._path = f"{runtime}/{name}"
-        os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+        make_directory(os.path.dirname(self._path))
         try:
             os.unlink(self._path)
         except FileNotFoundError:
@@ -107,6 +108,7 @@ class Ear:
         finally:
             if fd >= 0:
                 os.close(fd)
+        give(self._path)
 
     def fileno(self) -> int:
         """Return the descriptor to wait for."""

@@ -63,10 +63,13 @@ def _make(fs: Fs, root: str) -> None:
     for directory in LAYOUT:
         fs.mkdir(directory)  # no error where somebody has put a mount or a link
     _find_parts(fs, root)
+    for directory in LAYOUT:
+        fs.give(directory)
     try:
         fd = fs.create("version")
     except FileExistsError:
         return  # another process makes it at this moment
+    fs.give("version")
     fs.write(fd, layout.VERSION.encode())
     fs.sync(fd)
     fs.close(fd)
