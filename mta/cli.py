@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from mta import __version__
+from mta.cli_control import control_commands
 from mta.config.load import load_config
 from mta.config.model import Config
 from mta.errors import EX_CONFIG, EX_OK, EX_USAGE, PosthouseError, exit_code
@@ -231,67 +232,7 @@ def reload(config: Config) -> int:
         raise _Nothing(str(error)) from None
 
 
-def _wanted(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options that name jobs; it gets them as one mapping, ``given``."""
-    from mta.control.wanted import CHOICES, OPTIONS
-
-    def gathered(ids: tuple[str, ...], **options: Any) -> int:
-        given = {name: options.pop(f"of_{name}") for name, _, _ in OPTIONS}
-        given["id"] = (*(given["id"] or ()), *ids)
-        return command(given=given, **options)
-
-    made: Callable[..., int] = click.argument("ids", metavar="[ID...]", nargs=-1)(gathered)
-    made.__doc__ = command.__doc__
-    for name, value, text in reversed(OPTIONS):
-        extra: dict[str, Any] = {"is_flag": True} if not value else {}
-        extra.update(multiple=value.endswith("..."))
-        extra.update({"type": click.Choice(CHOICES[name])} if name in CHOICES else {})
-        metavar = value.removesuffix("...") or None
-        made = click.option(f"--{name}", f"of_{name}", metavar=metavar, help=text, **extra)(made)
-    return made
-
-
-def _control(verb: str, name: str, text: str) -> None:
-    """Make the command ``name``: do ``verb`` to the jobs that are named."""
-
-    def command(config: Config, given: dict[str, Any], **how: Any) -> int:
-        from mta.control import program, wanted
-
-        how["limit"] = how["limit"] or 0
-        return program.run(config, program.Task(verb, wanted.read(given), **how), _say)
-
-    command.__doc__ = text
-    made = _wanted(command)
-    for word, value, about in reversed(_HOW):
-        if word in _ONLY.get(verb, ()) or word not in _SPECIAL:
-            extra: dict[str, Any] = {"is_flag": True} if not value else {"metavar": value}
-            extra.update({"type": click.IntRange(1)} if word == "limit" else {})
-            key = {"dry-run": "dry", "json": "as_json", "yes": "sure", "to": "channel"}
-            parameter = key.get(word, word.replace("-", "_"))
-            extra.update({"default": ""} if value and word != "limit" else {})
-            made = click.option(f"--{word}", parameter, help=about, **extra)(made)
-    mta.command(name)(_config(made))
-
-
-_HOW = (
-    ("text", "TEXT", "Why: for the log; the author reads it where he is told."),
-    ("to", "CHANNEL", "On this channel, wherever the channel table would send it."),
-    ("next-hop", "HOST[:PORT]", "To this host or address, not to the recipient's own."),
-    ("limit", "NUMBER", "At most so many jobs."),
-    ("yes", "", "Even if they are many."),
-    ("dry-run", "", "Change nothing: show what would be touched."),
-    ("json", "", "One JSON object a line."),
-)
-_SPECIAL = ("to", "next-hop", "yes")
-_ONLY = {"reroute": ("to", "next-hop"), "delete": ("yes",), "return": ("yes",)}
-
-_control("hold", "hold", "Hold jobs back: nobody delivers them until they are released.")
-_control("release", "release", "Let held jobs go, at once.")
-_control("requeue", "requeue", "Try jobs now, whatever their next time was.")
-_control("delete", "delete", "Remove jobs; their authors are not told.")
-_control("return", "return", "Give jobs up: their authors are told that they failed.")
-_control("return", "bounce", "The same as return.")
-_control("reroute", "reroute", "Send jobs where the channel table says now, or where you say.")
+control_commands(mta, _config, _json, _say)
 
 
 @mta.command("password")

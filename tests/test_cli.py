@@ -17,6 +17,7 @@ from tests.queued import ALICE, BUSY, accept, defer, new_config
 COMMANDS = {"up", "demo", "check", "route", "why", "queue", "trace", "tail", "status", "password"}
 COMMANDS |= {"daemons", "host", "reload"}
 COMMANDS |= {"hold", "release", "requeue", "delete", "return", "bounce", "reroute"}
+COMMANDS |= {"suspend", "resume", "suspended"}
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ UNCLEAN |= {"select", "selectors", "pathlib", "tempfile", "shutil", "glob", "fcn
 UNCLEAN |= {"resource", "ctypes", "sqlite3"}
 
 THIRD_PARTY = {
-    "click": ("mta.cli",),
+    "click": ("mta.cli", "mta.cli_control"),  # the latter makes commands for the former
     "yaml": ("mta.config.yaml_nodes",),
     "dns": ("mta.machine.resolve",),
     "psutil": ("mta.machine.load",),

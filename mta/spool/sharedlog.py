@@ -6,7 +6,8 @@
 Who appends holds the lock of the newest generation, and waits for nobody: while
 it is taken he keeps his lines and comes again.  Who shrinks the log writes a new
 generation under the lock of the old one, gives it its name, and removes the old.
-Nothing is synced: what a power cut takes was knowledge, not mail.
+Nothing is synced unless it is to be durable: what a power cut takes was knowledge,
+not mail.
 
 Source   flock(2); rename(2) puts a whole file in place at once.
 
@@ -38,8 +39,12 @@ TRIES = 4  # to meet the newest generation before it is not the newest any more
 class SharedLog:
     """One process's end of a shared log.  OSError is the disk's."""
 
-    def __init__(self, fs: Fs, directory: str) -> None:
-        """Use the log in ``directory``, which is made with the first line."""
+    def __init__(self, fs: Fs, directory: str, *, durable: bool = False) -> None:
+        """Use the log in ``directory``, which is made with the first line.
+
+        ``durable``: a power cut takes nothing that append() has returned for.
+        """
+        self._durable = durable
         self._fs = fs
         self._directory = directory
         self._fd = -1  # of the generation that is read
@@ -52,6 +57,7 @@ class SharedLog:
             return False
         try:
             self._fs.write(fd, b"\n" + lines)  # the line before may be torn
+            self._sync(fd)
         finally:
             self._fs.close(fd)
         return True
@@ -88,9 +94,11 @@ class SharedLog:
             draft = self._fs.create(f"{name}.new")
             try:
                 self._fs.write(draft, b"".join([line + b"\n" for line in kept]))
+                self._sync(draft)
             finally:
                 self._fs.close(draft)
             self._fs.rename(f"{name}.new", name)
+            self._sync_names()
             self._fs.unlink(f"{self._directory}/{number}")
         finally:
             self._fs.close(fd)
@@ -101,6 +109,16 @@ class SharedLog:
         if self._fd >= 0:
             self._fs.close(self._fd)
         self._fd, self._offset = -1, 0
+
+    def _sync(self, fd: int) -> None:
+        if self._durable:
+            self._fs.sync(fd)
+            self._sync_names()
+
+    def _sync_names(self) -> None:
+        if self._durable:
+            self._fs.sync_directory(self._directory)
+            self._fs.sync_directory("")
 
     def _numbers(self) -> list[int]:
         return sorted(int(n) for n in self._fs.list(self._directory) if _is_number(n))
