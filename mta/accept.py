@@ -20,7 +20,8 @@ from mta.address import parse_mailbox
 from mta.config.queues import modes, paths
 from mta.errors import PosthouseError
 from mta.policy.modes import INTERACTIVE
-from mta.route.router import Routed
+from mta.route.expanded import expansions
+from mta.route.router import Routed, Target
 from mta.route.split import make_jobs
 from mta.types import MESSAGE, NULL_PATH, PLAIN, RECIPIENT, Mailbox, Outcome, Reply
 from mta.values import TYPE_CHECKING, replace
@@ -107,7 +108,8 @@ class Door:
         """Accept ``draft`` for those of ``routed`` that are good; return its id, durable.
 
         ``dsn`` holds what was asked of DSNs (NOTIFY, ORCPT; RFC 3461) by the address
-        as ``Routed.mailbox`` has it; what an alias makes of that address inherits it.
+        as ``Routed.mailbox`` has it; what an alias makes of that address inherits it,
+        but for SUCCESS, which is answered where it becomes several (route/expanded.py).
         RefusedError for a limit, or when none is good; SpoolError when it could
         not be made durable.  In both cases nothing is accepted and the draft is gone.
         """
@@ -158,7 +160,17 @@ class Door:
         except RefusedError:
             draft.abort()
             raise
-        return make_jobs(targets, reverse_path, self._most, dsn)
+        marks = expansions(routed, reverse_path, dsn)
+        targets += [target for item in marks.items() if (target := self._mark(*item)) is not None]
+        return make_jobs(targets, reverse_path, self._most, dsn, marks)
+
+    def _mark(self, mailbox: Mailbox, action: str) -> Target | None:
+        """Return where the mark of an expanded address waits: with the channel of its domain."""
+        match = self.router.table.find(mailbox.domain)
+        if match is None:
+            return None
+        channel = match.channel
+        return Target(mailbox, action, None, channel.queue, channel.name, "", "", None)
 
     def sync(self) -> None:
         """Make all that was appended durable, and wake intake; SpoolError if that failed.

@@ -38,6 +38,10 @@ def _attempt(e: Event) -> str:
     return f"{e['state']} {e['to']}{was} on {e['channel']}{by} after {e['delay']} s: {said}"
 
 
+def _told(e: Event) -> str:
+    return "the postmaster" if e["about"] == "orphan" else f"<{e['to']}>"
+
+
 def _commands(commands: dict[str, list[int]]) -> str:
     return " ".join([f"{word} {good}/{total}" for word, (total, good) in commands.items()])
 
@@ -82,7 +86,11 @@ _TELL: dict[str, Callable[[Event], str]] = {
         f"failed: {_failures(e['failures'])}"
     ),
     "removed": lambda e: "removed: nothing is left to do",
-    "notified": lambda e: f"{e['about']} of {e['id']} reported to <{e['to']}> as {e['dsn']}",
+    "notified": lambda e: f"{e['about']} of {e['id']} reported to {_told(e)} as {e['dsn']}",
+    "discarded": lambda e: (
+        f"failures of {e['id']} for {e['recipients']} recipient(s) told to nobody: "
+        f"a rule for <{e['from']}>"
+    ),
     "unreported": lambda e: f"failure of {e['id']} for {e['to']} not reported, as was asked",
     "noted": lambda e: f"job {e['number']} in queue {e['queue']} {_NOTES[e['note']]}{_by(e)}",
     "deleted": lambda e: f"deleted for {', '.join(e['to'])}{_by(e)}",

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mta.accept import Door, RefusedError
 from mta.machine import wake
+from mta.route.expanded import EXPANDED
 from mta.types import NULL_PATH, Mailbox, Wishes
 from tests.inlet import make_door, one, queued, recipients
 
@@ -138,14 +139,18 @@ def test_what_was_asked_of_dsns_goes_with_what_an_alias_makes(door: Door, tmp_pa
         Wishes(ret="FULL", envid="QQ 1", requiretls=True, binary=True),
         dsn={everyone: ("SUCCESS", "rfc822;everyone@example.test")},
     )
-    here, there = [entry for entry, _ in queued(tmp_path)]
-    for entry in (here, there):
+    here, mark, there = [entry for entry, _ in queued(tmp_path)]
+    for entry in (here, there, mark):
         envelope = entry.envelope
         assert (envelope.ret, envelope.envid) == ("FULL", "QQ 1")
         assert envelope.requiretls
         assert envelope.binary
     asked = {(r.notify, r.orcpt) for r in here.job.recipients}
-    assert asked == {("SUCCESS", "rfc822;everyone@example.test")}
+    assert asked == {("NEVER", "rfc822;everyone@example.test")}
+    (told,) = mark.job.recipients
+    assert (told.mailbox, told.action) == (everyone, EXPANDED)
+    assert (told.notify, told.orcpt) == ("SUCCESS", "rfc822;everyone@example.test")
+    assert mark.job.reverse_path == ALICE
     assert [(r.notify, r.orcpt) for r in there.job.recipients] == [("", "")]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 
 from mta.deliver.desk import Desk, Flight
+from mta.deliver.gather import Gather
 from mta.deliver.returns import Returns
 from mta.machine import clock
 from mta.types import MESSAGE, Outcome, Reply
@@ -37,6 +38,7 @@ class Returning:
         self._log = log
         self._loop = asyncio.new_event_loop()
         self._returns = Returns(config, lambda: None)
+        self._gather = Gather(self._returns, log, clock.monotonic, 0.0)
         self._desks: dict[str, Desk] = {}
 
     def act(self, claim: Claim, order: Order, _log: Log) -> str:
@@ -68,7 +70,10 @@ class Returning:
         desk = self._desks.get(name)
         if desk is None:
             channel = self._channel(name)
-            desk = self._desks[name] = Desk(channel, self._spool, self._log, self._returns, clock)
+            desk = self._desks[name] = Desk(
+                *(channel, self._spool, self._log, self._gather, clock),
+                authors=self._config.authors,
+            )
         return desk
 
     def _channel(self, name: str) -> Channel:

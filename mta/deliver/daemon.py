@@ -18,17 +18,16 @@ from typing import Any
 
 from mta.config.model import Channel, Config
 from mta.deliver.board import Board
-from mta.deliver.desk import Desk
 from mta.deliver.flags import Flags
 from mta.deliver.flows import Flows
 from mta.deliver.hearing import heed
 from mta.deliver.keeper import Keeper
 from mta.deliver.lane import Lane
+from mta.deliver.office import Office
 from mta.deliver.options import options
 from mta.deliver.programs import ChannelProgram
 from mta.deliver.questions import Questions
 from mta.deliver.realm import ways_of
-from mta.deliver.returns import Returns
 from mta.deliver.rules import rules_of, thresholds_of, tokens_of
 from mta.deliver.timetable import Timetable
 from mta.deliver.tls_counts import TlsCounts
@@ -74,7 +73,7 @@ class Daemon:
         self._flags = flags
         self._spool = spool
         self._log = log
-        self._returns = Returns(config, self._nudge)
+        self._office = Office(config, spool, log, self._nudge, self._expected, watch)
         self._tls = TlsCounts(log, clock.monotonic())
         self._watch = Watch(thresholds_of(config), log)
         self._names = ",".join(channel.name for channel in channels)
@@ -83,9 +82,8 @@ class Daemon:
         self._tokens = tokens_of(config, channels)
         self._lanes: list[Lane] = []
         self._programs: list[ChannelProgram] = []
-        self._desks: list[Desk] = []
         for channel in channels:
-            desk = Desk(channel, spool, log, self._returns, clock, watch=watch)
+            desk = self._office.desk(channel)
             purse = None if self._tokens is None else self._tokens.purse(channel.name)
             ways = ways_of(config, channel, self._board, purse)
             lane = Lane(channel, spool, log, desk, clock, rules=rules, ways=ways)
@@ -98,7 +96,6 @@ class Daemon:
             lane.attach(program)
             self._lanes.append(lane)
             self._programs.append(program)
-            self._desks.append(desk)
         self._timetable = Timetable(self._lanes, flags.interval)
         self._daemon = flags.background and not flags.ids
         self._keeper = Keeper(spool, config.path, log) if self._daemon else None
@@ -130,6 +127,7 @@ class Daemon:
             self._board.look(clock.wall())
             if self._daemon:
                 self._flows = Flows(self._config.runtime, self._lanes)
+                self._office.age([lane.channel.queue for lane in self._lanes])
             self._weigh(clock.monotonic())
             if not self._stop_at:
                 self._sweep()
@@ -206,6 +204,9 @@ class Daemon:
                 self._timetable.hurry(queue)
         self._nudge()
 
+    def _expected(self, keys: list[str]) -> bool:
+        return not self._stop_at and any(lane.index.awaits(keys) for lane in self._lanes)
+
     def _nudge(self) -> None:
         """Pump soon, once."""
         if self._recovered and not self._pumping and self._ended is not None:
@@ -258,8 +259,12 @@ class Daemon:
                 self.given_up.append(lane.channel.name)
                 lane.abandon()
         in_flight = sum(lane.in_flight for lane in self._lanes)
+        ending = self._stop_at or (not self._daemon and all(lane.idle for lane in self._lanes))
+        if ending and self._office.finish(in_flight):
+            self._nudge()
+            return
         if self._stop_at:
-            if not in_flight:
+            if not in_flight + self._office.busy:
                 self._ended.set()
             return
         if self._daemon or in_flight:
@@ -268,8 +273,8 @@ class Daemon:
             self._ended.set()  # a pass does not wait for the load to fall
         if not all(lane.idle or lane.stopping for lane in self._lanes):
             return
-        if not self._flags.ids and self._returns.accepted > self._accepted:
-            self._accepted = self._returns.accepted
+        if not self._flags.ids and self._office.returns.accepted > self._accepted:
+            self._accepted = self._office.returns.accepted
             self._take_in()  # the DSNs of this pass are part of it
             self._sweep()
         elif any(lane.index.overflow for lane in self._lanes):
@@ -285,7 +290,7 @@ class Daemon:
         for program in self._programs:
             program.tick(mono)
         self._board.look(clock.wall())
-        self._returns.tick(mono)
+        self._office.tick(mono)
         self._tls.tick(mono)
         self._weigh(mono)
         if self._flows is not None:
@@ -293,7 +298,7 @@ class Daemon:
         if self._keeper is not None and not self._stop_at:
             self._keeper.tick(mono)
         if self._ticks % SLOW_TICKS == 1:
-            self._slow_tick()
+            self._office.retry()
         if self._daemon and not self._stop_at:
             self._timetable.tick(mono)
         if self._stop_at and mono >= self._stop_at:
@@ -315,10 +320,6 @@ class Daemon:
                 lane.standing = self._watch.standing
             if before >= QUEUE_ONLY > self._watch.standing.level:
                 self._timetable.hurry()  # for what nobody was woken for meanwhile
-
-    def _slow_tick(self) -> None:
-        for desk in self._desks:
-            desk.retry()
 
     def _state(self) -> str:
         in_flight = sum(lane.in_flight for lane in self._lanes)
@@ -345,6 +346,7 @@ class Daemon:
             self._stop_at = clock.monotonic() + (0.0 if self._stop_at else STOP_LIMIT)
             for lane in self._lanes:
                 lane.abandon()
+            self._office.stop()
             self._nudge()
 
     async def _end(self) -> None:
@@ -362,11 +364,9 @@ class Daemon:
                 for program in self._programs:
                     program.kill()
             await asyncio.sleep(0.01)
-        for desk in self._desks:
-            desk.retry()
         if self._flows is not None:
             self._flows.close()
-        self._returns.close()
+        self._office.close()
         await asyncio.sleep(0)  # the answers of DSNs that were on their way
         self._board.look(clock.wall())
         if self._keeper is not None:

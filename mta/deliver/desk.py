@@ -1,45 +1,55 @@
-"""The desk where attempts end: fates to the spool, failures to their authors, lines to the log.
+"""The desk where attempts end: fates to the spool, reports to their authors, lines to the log.
 
-The order is what keeps mail safe: a DSN is accepted first, then the job is
-settled, then it is logged and given back.  What the disk would not take is
-tried again while the job stays in our hands: nobody else may deliver it twice.
+The order is what keeps mail safe: a DSN is accepted first, then what it tells of
+is settled, then it is logged and given back.  What nobody is to be told of is
+settled at once: of one job the delivered recipients do not wait for the failed
+ones.  What the disk would not take is tried again while the job stays in our
+hands: nobody else may deliver it twice.
 
 Invariants, each a test in tests/deliver/test_desk.py
-    K1   A job with a failed recipient is settled only with its DSN's id, or "-"
-         when nobody is owed one and the message has been kept for a person.
+    K1   A failed recipient is settled only with the id of a DSN, or "-" when nobody is
+         owed one, or when the message has been kept for a person.
     K2   Every flight that comes here leaves once: its claim released, its lane told.
-    K3   One DSN a job, however many of its recipients failed.
-    K4   Who is told what is as RFC 3461 s6 has it: failures unless NOTIFY leaves
+    K3   One DSN for all that a flight has to report to one author, and gather.py makes
+         one of several flights.
+    K4   Who is told what is as RFC 3461 s6 has it: failures and delays unless NOTIFY leaves
          them out, successes only if it names them and the next server was not
-         told to report them itself; and of a null reverse-path never anybody.
+         told to report them itself; an author with a null reverse-path never.
     K5   What was delivered is never settled as anything else for a DSN's sake.
+    K6   A job is warned of once: a note says so, and it is made when the DSN is accepted.
 """
 
 from __future__ import annotations
 
-import os
 from random import random
 
+from mta.deliver.gather import Case, Told
+from mta.deliver.limits import gives_up
 from mta.deliver.settling import Fate, fates, spare
-from mta.dsn.notify import FAILURE, SUCCESS, wanted
+from mta.dsn.classes import classify
+from mta.dsn.notify import DELAY, FAILURE, SUCCESS, wanted
+from mta.dsn.report import DELAYED, RELAYED, Group
 from mta.dsn.report import DELIVERED as DONE
 from mta.dsn.report import FAILED as LOST
-from mta.dsn.report import HEADER_LIMIT, RELAYED, Group, header_of
 from mta.errors import SpoolError
+from mta.policy.authors import DISCARD, POSTMASTER, RETURN, find
+from mta.route.expanded import MARKS
 from mta.spool.layout import arrived
+from mta.spool.states import HOLD, WARNED, Note
 from mta.types import CHANNEL, DEFERRED, DELIVERED, FAILED, Mailbox, Outcome, Reply
-from mta.values import TYPE_CHECKING, frozen
+from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
-    from mta.config.model import Channel, Retry
+    from mta.config.model import Author, Channel, Retry
+    from mta.deliver.gather import Gather
     from mta.machine.log import Log
-    from mta.spool.entry import RecipientState
     from mta.spool.layout import JobName
-    from mta.spool.spool import Claim, Spool
-    from mta.types import Recipient
+    from mta.spool.spool import Claim
+    from mta.spool.states import RecipientState
+    from mta.types import Recipient, ReversePath
 
     class Clock(Protocol):
         """mta.machine.clock, or a test's."""
@@ -50,26 +60,30 @@ if TYPE_CHECKING:
         def monotonic(self) -> float:
             """Return seconds of a clock that never goes back."""
 
-    class Returns(Protocol):
-        """Who accepts DSNs; ``answer`` is called once, later or at once."""
+    class Shelf(Protocol):
+        """Where the desk keeps what can be told to nobody: a Spool."""
 
-        def accept(self, notice: Return, answer: Callable[[str, str], None]) -> None:
-            """Answer (dsn id, ""), ("-", why nobody can be told) or ("", why not now)."""
+        def keep(self, claim: Claim, why: str, about: Sequence[str]) -> str:
+            """Copy the message to bad/."""
+
+    Landed = Callable[["Flight", float], None]
 
 
-__all__ = ["FULL_LIMIT", "RETRY_WAIT", "Desk", "Flight", "Return", "our_trouble"]
+__all__ = ["RETRY_WAIT", "Desk", "Flight", "our_trouble"]
 
-FULL_LIMIT = 1 << 20  # octets of a message that is returned whole; of a larger one its header
 RELAYING = ("smtp",)  # programs after which somebody else delivers
 RETRY_WAIT = 60.0  # until a job is tried again whose trouble was our own
+
+
+UNTRIED = Outcome(Reply(451, "4.3.0", "it has not been tried yet"), CHANNEL)
 
 
 class Flight:
     """A job on its way: claimed, handed to a channel program, not settled yet."""
 
     __slots__ = (
-        *("arrived", "claim", "mono", "not_before", "passed", "retry", "started", "told"),
-        "tried",
+        *("arrived", "claim", "mono", "not_before", "parts", "passed", "retry", "started"),
+        *("told", "tried", "when"),
     )
 
     def __init__(
@@ -89,29 +103,13 @@ class Flight:
         self.retry: Retry | None = None  # the host's own rules
         self.told: dict[int, tuple[Outcome, str]] = {}
         self.passed: set[int] = set()  # whose server reports their success itself
+        self.parts = 0  # how many parts of it the desk has still to settle
+        self.when = 0.0  # the next attempt, of the parts that are settled
 
     @property
     def name(self) -> JobName:
         """The name of the job."""
         return self.claim.name
-
-
-@frozen
-class Return:
-    """What a DSN is made of: to whom, about which message, which recipients.
-
-    ``quoted`` is the message's header, or all of it if ``whole``; ``requiretls``:
-    the DSN needs as much protection as the message did (RFC 8689 s5).
-    """
-
-    to: Mailbox
-    message_id: str
-    arrived: float
-    groups: tuple[Group, ...]
-    quoted: bytes
-    envid: str = ""
-    whole: bool = False
-    requiretls: bool = False
 
 
 class Desk:
@@ -120,144 +118,169 @@ class Desk:
     def __init__(
         self,
         channel: Channel,
-        spool: Spool,
+        spool: Shelf,
         log: Log,
-        returns: Returns,
+        gather: Gather,
         clock: Clock,
         *,
+        authors: Sequence[Author] = (),
         watch: Callable[[str], None] | None = None,
     ) -> None:
         """``watch`` is told a line for each recipient (deliver -w)."""
         self._channel = channel
         self._spool = spool
         self._log = log
-        self._returns = returns
+        self._gather = gather
         self._clock = clock
+        self._authors = authors
         self._watch = watch
         self._stuck: list[Callable[[], None]] = []
+        self.held = 0  # flights whose reports wait for others of their message
 
-    def settle(self, flight: Flight, landed: Callable[[Flight, float], None]) -> None:
+    def settle(self, flight: Flight, landed: Landed) -> None:
         """Settle ``flight``; ``landed`` gets it back with its next time, 0.0 if it is finished."""
-        now = self._clock.wall()
+        envelope = flight.claim.entry.envelope
         made = fates(
             flight.tried,
             flight.told,
             self._channel,
             arrived=flight.arrived,
-            now=now,
+            expires=gives_up(self._channel, envelope, flight.arrived),
+            now=self._clock.wall(),
             not_before=flight.not_before,
             jitter=random(),
             retry=flight.retry,
         )
-        failed = any(fate.settlement.state == FAILED for fate in made)
-        groups = self._owed(flight, made)
-        losses = any(group.action == LOST for group in groups)
-        reverse_path = flight.claim.entry.job.reverse_path
-        if not groups or not (losses or isinstance(reverse_path, Mailbox)):
-            self._write(flight, made, "-" if failed else "", landed)
-        elif not isinstance(reverse_path, Mailbox):
-            self._keep(flight, made, "it failed, and its reverse-path is null", landed)
-        else:
-            self._report(flight, made, groups, reverse_path, landed)
+        parts = self._parts(flight, made)
+        silent = parts.pop("", None)
+        flight.parts = len(parts) + (silent is not None)
+        if parts:
+            self.held += 1
+            landed = self._releasing(landed)
+        if silent is not None:
+            failed = any(fate.settlement.state == FAILED for fate, _ in silent)
+            self._write(flight, [fate for fate, _ in silent], "-" if failed else "", landed)
+        for way, pairs in parts.items():
+            self._report(flight, way, pairs, landed)
 
-    def _owed(self, flight: Flight, made: list[Fate]) -> tuple[Group, ...]:
-        """Return what the author is to be told: one group for each recipient he asked about."""
-        groups = []
+    def _releasing(self, landed: Landed) -> Landed:
+        """Return ``landed``, after which a flight is not held any more."""
+
+        def release(flight: Flight, when: float) -> None:
+            self.held -= 1
+            landed(flight, when)
+
+        return release
+
+    def _parts(
+        self, flight: Flight, made: list[Fate]
+    ) -> dict[str, list[tuple[Fate, Group | None]]]:
+        """Return the fates by who is to be told: "" nobody, or one of authors.FAILURES."""
+        path = flight.claim.entry.job.reverse_path
+        parts: dict[str, list[tuple[Fate, Group | None]]] = {}
         for fate in made:
-            recipient, s = fate.recipient, fate.settlement
-            if s.state == FAILED and wanted(recipient.notify, FAILURE):
-                action = LOST
-            elif s.state == DELIVERED and recipient.notify and wanted(recipient.notify, SUCCESS):
-                if s.index in flight.passed:
-                    continue
-                action = RELAYED if self._channel.program in RELAYING else DONE
-            else:
-                continue
-            about = (recipient.mailbox, recipient.original, s.outcome, fate.relay, s.at)
-            groups.append(Group(*about, action, recipient.orcpt))
-        return tuple(groups)
+            group = self._owed(flight, fate)
+            way = ""
+            if group is not None and group.action == LOST:
+                way = self._way(path)
+            elif group is not None and isinstance(path, Mailbox):
+                way = RETURN
+            parts.setdefault(way, []).append((fate, group))
+        return parts
+
+    def _way(self, path: ReversePath) -> str:
+        """Return who is told of the failures of an author."""
+        rule = find(self._authors, path) if self._authors else None
+        way = RETURN if rule is None else rule.failures
+        return POSTMASTER if way == RETURN and not isinstance(path, Mailbox) else way
+
+    def _owed(self, flight: Flight, fate: Fate) -> Group | None:
+        """Return what the author is to be told of a recipient, if he is."""
+        recipient, s = fate.recipient, fate.settlement
+        if s.state == FAILED and wanted(recipient.notify, FAILURE):
+            action = LOST
+        elif s.state == DELIVERED and recipient.notify and wanted(recipient.notify, SUCCESS):
+            if s.index in flight.passed:
+                return None
+            action = RELAYED if self._channel.program in RELAYING else DONE
+            action = MARKS.get(recipient.action, action)
+        else:
+            return None
+        about = (recipient.mailbox, recipient.original, s.outcome, fate.relay, s.at)
+        return Group(*about, action, recipient.orcpt)
 
     def _report(
-        self,
-        flight: Flight,
-        made: list[Fate],
-        groups: tuple[Group, ...],
-        to: Mailbox,
-        landed: Callable[[Flight, float], None],
+        self, flight: Flight, way: str, pairs: list[tuple[Fate, Group | None]], landed: Landed
     ) -> None:
-        """Have the DSN accepted, and settle by what comes of that."""
+        """Have somebody told of one part of a flight, and settle it by what comes of that."""
+        groups = tuple([group for _, group in pairs if group is not None])
+        made = [fate for fate, _ in pairs]
         losses = any(group.action == LOST for group in groups)
 
-        def answer(dsn_id: str, why: str) -> None:
-            if dsn_id not in ("", "-"):
-                self._log.notified(flight.name.id, dsn_id, to, "failure" if losses else "success")
-                self._write(flight, made, dsn_id, landed)
-                return
-            if any(group.action != LOST for group in groups):  # K5
-                self._log.warning(f"{flight.name.id}: its success could not be reported: {why}")
-            if losses and dsn_id:
-                self._keep(flight, made, why, landed)
-            elif losses:
-                self._defer(flight, made, f"the DSN could not be accepted: {why}", landed)
+        def answer(told: Told) -> None:
+            if told.dsn in ("", "-") and any(group.action != LOST for group in groups):  # K5
+                self._log.warning(f"{flight.name.id}: success not reported: {told.why}")
+            if losses and told.kept:
+                self._keep(flight, made, told.why, landed)
+            elif losses and not told.dsn:
+                self._defer(flight, made, f"the DSN could not be accepted: {told.why}", landed)
             else:
-                failed = any(fate.settlement.state == FAILED for fate in made)
-                self._write(flight, made, "-" if failed else "", landed)
+                self._write(flight, made, told.dsn, landed)
 
-        try:
-            notice = self._notice(flight, groups, to, whole=losses)
-        except SpoolError as error:
-            answer("", str(error))
-            return
-        self._returns.accept(notice, answer)
+        path = flight.claim.entry.job.reverse_path
+        self._gather.add(Case(flight.claim, flight.arrived, groups, answer), path, way)
 
-    def _notice(
-        self, flight: Flight, groups: tuple[Group, ...], to: Mailbox, *, whole: bool
-    ) -> Return:
-        """Gather what the DSN says; ``whole``: the message may go with it (RFC 3461 s4.3)."""
-        envelope = flight.claim.entry.envelope
-        whole = whole and envelope.ret == "FULL" and envelope.size <= FULL_LIMIT
-        # No DSN is BINARYMIME; RFC 8689 s5 wants the header alone.
-        whole = whole and not (envelope.binary or envelope.requiretls)
-        body = flight.claim.open_body()
-        try:
-            start = _read(body, FULL_LIMIT if whole else HEADER_LIMIT)
-        except OSError as error:
-            raise SpoolError(f"cannot read the body: {error.strerror}") from error
-        finally:
-            os.close(body)
-        return Return(
-            to,
-            flight.name.id,
-            flight.arrived,
-            groups,
-            start if whole else header_of(start),
-            envelope.envid,
-            whole,
-            envelope.requiretls,
-        )
+    def warn(self, flight: Flight, landed: Landed) -> None:
+        """Tell the author that the recipients of ``flight`` still wait; nothing is settled.
 
-    def _keep(
-        self, flight: Flight, made: list[Fate], why: str, landed: Callable[[Flight, float], None]
-    ) -> None:
+        ``landed`` gets it back with 0.0, or the present time if he could not be told now.
+        """
+        entry, now = flight.claim.entry, self._clock.wall()
+        path, held = entry.job.reverse_path, entry.note(HOLD) is not None
+        until = 0.0 if held else gives_up(self._channel, entry.envelope, flight.arrived)
+        groups = [
+            Group(
+                *(recipient.mailbox, recipient.original, state.outcome or UNTRIED, ""),
+                *(state.last or now, DELAYED, recipient.orcpt, until),
+            )
+            for recipient, state in flight.tried
+            if wanted(recipient.notify, DELAY) and recipient.action not in MARKS
+        ]
+
+        def answer(told: Told) -> None:
+            if told.dsn:
+                try:
+                    flight.claim.note(Note(WARNED, now, told.dsn))
+                except SpoolError as error:
+                    self._log.warning(f"{flight.name.id}: {error}")
+            else:
+                self._log.warning(f"{flight.name.id}: its delay could not be told: {told.why}")
+            flight.claim.release()
+            landed(flight, 0.0 if told.dsn else now)
+
+        if groups and isinstance(path, Mailbox) and self._way(path) != DISCARD:
+            self._gather.add(Case(flight.claim, flight.arrived, tuple(groups), answer), path)
+        else:
+            flight.claim.release()
+            landed(flight, 0.0)
+
+    def _keep(self, flight: Flight, made: list[Fate], why: str, landed: Landed) -> None:
         """Nobody can be told of a failure: keep the message for a person."""
+        about = [f"<{f.recipient.mailbox}>: {f.settlement.outcome.reply}" for f in made]
         try:
-            path = self._spool.keep(flight.claim, why)
+            path = self._spool.keep(flight.claim, why, about)
         except SpoolError as error:
             self._defer(flight, made, f"the message could not be kept: {error}", landed)
             return
         self._log.warning(f"{flight.name.id}: {why}: kept as {path}")
         self._write(flight, made, "-", landed)
 
-    def _defer(
-        self, flight: Flight, made: list[Fate], why: str, landed: Callable[[Flight, float], None]
-    ) -> None:
+    def _defer(self, flight: Flight, made: list[Fate], why: str, landed: Landed) -> None:
         now = self._clock.wall()
         self._log.warning(f"{flight.name.id}: {why}")
         self._write(flight, spare(made, why, now, now + RETRY_WAIT), "", landed)
 
-    def _write(
-        self, flight: Flight, made: list[Fate], told: str, landed: Callable[[Flight, float], None]
-    ) -> None:
+    def _write(self, flight: Flight, made: list[Fate], told: str, landed: Landed) -> None:
         """Settle in the spool; if it will not have it, keep the claim and try again later."""
         try:
             by = flight.claim.entry.own(self._channel.name)
@@ -270,9 +293,13 @@ class Desk:
         self._tell(flight, made)
         if finished and flight.claim.message_gone:
             self._log.removed(flight.name.id)
-        flight.claim.release()
         times = [f.settlement.retry_at for f in made if f.settlement.state == DEFERRED]
-        landed(flight, min([*times, *left], default=0.0))
+        known = [flight.when] if flight.when else []
+        flight.when = min([*times, *left, *known], default=0.0)
+        flight.parts -= 1
+        if not flight.parts:
+            flight.claim.release()
+            landed(flight, flight.when)
 
     def _tell(self, flight: Flight, made: list[Fate]) -> None:
         name, job = flight.name, flight.claim.entry.job
@@ -294,6 +321,7 @@ class Desk:
                 settlement.at,
                 settlement.state,
                 settlement.outcome,
+                classify(settlement.outcome.reply),
             )
             if self._watch is not None:
                 to, said = fate.recipient.mailbox, settlement.outcome.reply
@@ -312,16 +340,6 @@ def _untried(flight: Flight, by: str) -> list[float]:
     tried = {recipient.index for recipient, _ in flight.tried}
     left = [s.seen_by(by) for r, s in flight.claim.entry.pending if r.index not in tried]
     return [state.retry_at for state in left if state.retry_at]
-
-
-def _read(fd: int, limit: int) -> bytes:
-    """Return the first ``limit`` octets of a body, or all if it has fewer."""
-    pieces: list[bytes] = []
-    at = 0
-    while at < limit and (piece := os.pread(fd, limit - at, at)):
-        pieces.append(piece)
-        at += len(piece)
-    return b"".join(pieces)
 
 
 def our_trouble(text: str) -> Outcome:

@@ -207,6 +207,10 @@ class Index:
         """Tell whether a name of ``host`` may go."""
         return host in self._to_go.lines
 
+    def awaits(self, keys: Iterable[str]) -> bool:
+        """Tell whether any of these jobs is to go, taken, or with its dead host."""
+        return any(self._known.get(key) == _HERE for key in keys)
+
     def head(self, host: Host) -> JobName:
         """Return the first name that may go to ``host``, which take_host() gave."""
         return self._to_go.lines[host][0][2]

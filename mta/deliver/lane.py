@@ -30,6 +30,7 @@ from mta.errors import PosthouseError
 from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide
 from mta.policy.load import QUEUE_ONLY, Standing
 from mta.policy.select import ALL_AGES
+from mta.route.expanded import arrived_here
 from mta.spool.layout import arrived
 from mta.types import CHANNEL, Host, Outcome, Recipient
 from mta.values import TYPE_CHECKING, replace
@@ -89,7 +90,7 @@ class Lane:
         self._program: Program | None = None
         self._flights: dict[int, Flight] = {}
         self._settling: set[str] = set()  # keys of jobs at the desk
-        self._shelf = Shelf(spool, desk, self.hosts, clock, channel.fail_after.normal)
+        self._shelf = Shelf(spool, desk, self.hosts, clock, channel.fail_after)
         self._sweeps = Sweeps(spool, channel, rules)
         self._pauses = Pauses()
         self._newest = 0.0  # when the latest job arrived that was tried for the first time
@@ -105,9 +106,9 @@ class Lane:
 
     @property
     def idle(self) -> bool:
-        """Whether all that may go now has gone, as far as the lane knows."""
-        busy = self.in_flight or self.index.waiting or len(self._shelf)
-        return not (busy or self._sweeps.running)
+        """Whether all that may go now has gone, as far as the lane knows, or is at the desk."""
+        going = self.in_flight != self._desk.held or self.index.waiting or len(self._shelf)
+        return not (going or self._sweeps.running)
 
     def age_of_latest(self, now: float) -> float:
         """Return how old new mail was when it went, while the index does not see all that waits."""
@@ -194,7 +195,7 @@ class Lane:
     @property
     def _busy(self) -> int:
         """How many of the jobs in flight need a token: those that were handed over."""
-        return len(self._flights) + len(self._settling)
+        return max(0, len(self._flights) + len(self._settling) - self._desk.held)
 
     def _room(self, now: float, host: Host = "", others: bool = False) -> Room:
         """Return the room for ``host``; ``others``: whether other hosts' jobs may go."""
@@ -202,7 +203,7 @@ class Lane:
         return Room(
             self.channel.concurrency,
             realm.per_host(host),
-            self.in_flight,
+            self.in_flight - self._desk.held,
             self.hosts.unproven,
             self._pauses.until,
             self.standing.level,
@@ -289,9 +290,9 @@ class Lane:
             return False
         flight = Flight(claim, tried, now, self._clock.monotonic())
         flight.retry = self.realm.retry(claim.name.host)
-        refusal = program.refusal(claim.entry.envelope)
-        if refusal is not None:
-            flight.told = {recipient.index: (refusal, "") for recipient, _ in tried}
+        at_once = arrived_here(claim.entry.job) or program.refusal(claim.entry.envelope)
+        if at_once is not None:
+            flight.told = {recipient.index: (at_once, "") for recipient, _ in tried}
             self._settling.add(flight.name.key)
             self._desk.settle(flight, self._landed)
             return True

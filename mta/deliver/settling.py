@@ -16,7 +16,7 @@ Invariants, each a property in tests/deliver/test_settling.py
 from __future__ import annotations
 
 from mta.policy.greylist import greylisted
-from mta.policy.retry import expired, expiry, next_try
+from mta.policy.retry import expiry, next_try
 from mta.spool.entry import Settlement
 from mta.types import CHANNEL, DEFERRED, DELIVERED, FAILED, Outcome, Recipient, Reply
 from mta.values import TYPE_CHECKING, frozen, replace
@@ -49,17 +49,21 @@ def fates(
     *,
     arrived: float,
     now: float,
+    expires: float | None = None,
     not_before: float = 0.0,
     jitter: float = 0.0,
     retry: Retry | None = None,
 ) -> list[Fate]:
     """Return what becomes of the recipients ``tried``.
 
-    ``told`` holds outcome and relay by the recipient's index; ``not_before`` is
+    ``told`` holds outcome and relay by the recipient's index; ``expires`` is when the
+    job is given up, None if by the channel's normal time; ``not_before`` is
     when a dead host may be tried again, 0.0 if it lives; ``retry`` the host's own
     rules, None for the channel's.
     """
     made = []
+    if expires is None:
+        expires = arrived + channel.fail_after.normal
     for recipient, state in tried:
         outcome, relay = told.get(recipient.index, (UNTOLD, ""))
         fate, retry_at = DELIVERED, 0.0
@@ -67,10 +71,10 @@ def fates(
             fate = FAILED
         elif not outcome.reply.positive:
             fate = DEFERRED
-            if expired(arrived, now, channel.fail_after.normal):
+            if now >= expires:
                 fate, outcome = FAILED, expiry(outcome)
             else:
-                attempts, expires = state.attempts + 1, arrived + channel.fail_after.normal
+                attempts = state.attempts + 1
                 rules = channel.retry if retry is None else retry
                 when = max(_next(attempts, rules, arrived, now, outcome, jitter), not_before)
                 # The last attempt is made when the job expires, not hours later.

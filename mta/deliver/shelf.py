@@ -23,6 +23,7 @@ from mta.types import HOST, Outcome
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mta.config.model import ByClass
     from mta.deliver.desk import Clock, Desk
     from mta.deliver.hosts import Hosts
     from mta.spool.layout import JobName
@@ -37,7 +38,7 @@ class Shelf:
     """The dead hosts' jobs of one lane."""
 
     def __init__(
-        self, spool: Spool, desk: Desk, hosts: Hosts, clock: Clock, fail_after: float
+        self, spool: Spool, desk: Desk, hosts: Hosts, clock: Clock, fail_after: ByClass
     ) -> None:
         self._spool = spool
         self._desk = desk
@@ -56,7 +57,7 @@ class Shelf:
             self._untold.append(name)
 
     def _over(self, name: JobName) -> bool:
-        return expired(arrived(name.id), self._clock.wall(), self._fail_after)
+        return expired(arrived(name.id), self._clock.wall(), self._fail_after.of(name.kind))
 
     def tell(self) -> None:
         """Tell a batch of the jobs."""

@@ -102,10 +102,12 @@ class Log:
         now: float,
         state: State,
         outcome: Outcome,
+        kind: str = "",
     ) -> None:
         """A delivery to ``recipient`` was tried from ``started`` to ``now``; it is now ``state``.
 
         ``relay`` is who answered, as "mx.example[192.0.2.1]:25"; "" if nobody did.
+        ``kind`` is the class of the trouble (dsn/classes.py), "" if there was none.
         """
         reply = outcome.reply
         waited, took = max(0.0, started - arrived), max(0.0, now - started)
@@ -126,6 +128,8 @@ class Log:
             text=reply.text,
             scope=outcome.scope,
         )
+        if kind:
+            fields["class"] = kind
         self._event("attempt", fields, now)
 
     def connected(self, client: str) -> None:
@@ -211,10 +215,15 @@ class Log:
     ) -> None:
         """A DSN about ``id`` was accepted as message ``dsn_id`` to ``reverse_path``.
 
-        ``about`` is "failure", or "success" where the DSN tells of nothing else.
+        ``about`` is "failure"; "delay" or "success" where the DSN tells of no failure;
+        "orphan" where the postmaster was told of a failure, since no author could be.
         """
         fields = {"id": id, "dsn": dsn_id, "to": str(reverse_path)}
         self._event("notified", {**fields, "about": about})
+
+    def discarded(self, id: str, reverse_path: ReversePath, recipients: int) -> None:
+        """Failures of so many recipients are told to nobody: a rule of mta.yaml wants that."""
+        self._event("discarded", {"id": id, "from": str(reverse_path), "recipients": recipients})
 
     def unreported(self, id: str, recipient: Recipient) -> None:
         """A failure was reported to nobody, because its NOTIFY asked for that."""

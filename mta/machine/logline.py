@@ -63,7 +63,7 @@ def _queued(e: Fields) -> tuple[tuple[str, str], ...]:
         "qmgr",
         f"{e['id']}: from=<{path}>, size={e['size']}, nrcpt={e['recipients']} (queue active)",
     )
-    if origin == "dsn" or origin.startswith("rerouted="):
+    if origin.split(" ")[0] == "dsn" or origin.startswith("rerouted="):
         # our own words, or known already: pflogsumm would count them as mail received
         return (size,)
     if origin.startswith("client="):
@@ -84,9 +84,16 @@ def _attempt(e: Fields) -> tuple[tuple[str, str], ...]:
     return ((e["program"].rsplit("/", 1)[-1], text),)
 
 
+_NOTIFIED = {
+    "failure": "sender non-delivery",
+    "delay": "sender delay",
+    "orphan": "postmaster non-delivery",
+}
+
+
 def _notified(e: Fields) -> tuple[tuple[str, str], ...]:
-    kind = "non-delivery" if e["about"] == "failure" else "delivery status"
-    return (("bounce", f"{e['id']}: sender {kind} notification: {e['dsn']}"),)
+    kind = _NOTIFIED.get(e["about"], "sender delivery status")
+    return (("bounce", f"{e['id']}: {kind} notification: {e['dsn']}"),)
 
 
 # How Postfix begins the reason of a refusal, by the stage; its log's readers count by that.
@@ -226,6 +233,15 @@ TEXT: dict[str, tuple[int, Callable[[Fields], tuple[tuple[str, str], ...]]]] = {
     "tls_counters": (_BST, _tls_counters),
     "removed": (_FST, lambda e: (("qmgr", f"{e['id']}: removed"),)),
     "notified": (_BST, _notified),
+    "discarded": (
+        _FST,
+        lambda e: (
+            (
+                "",
+                f"{e['id']}: {e['recipients']} failures discarded: from=<{_address(e['from'])}>",
+            ),
+        ),
+    ),
     "unreported": (
         _FST,
         lambda e: (("", f"{e['id']}: failure for <{_address(e['to'])}> not reported: NOTIFY"),),

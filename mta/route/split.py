@@ -17,6 +17,7 @@ Invariants, each a property in tests/route/test_split.py
 
 from __future__ import annotations
 
+from mta.route.expanded import MARKS, for_members
 from mta.types import NULL_PATH, Job, Recipient
 from mta.values import TYPE_CHECKING
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from mta.route.router import Target
     from mta.types import Host, Mailbox, ReversePath
 
-    Key = tuple[str, str, Host, str, ReversePath]  # queue, channel, host, next hop, reverse-path
+    # queue, channel, host, next hop, reverse-path
+    Key = tuple[str, str, Host, str, ReversePath]
     Same = tuple[str, str, str]  # local part, domain, action
 
 __all__ = ["make_jobs"]
@@ -37,15 +39,16 @@ def make_jobs(
     reverse_path: ReversePath,
     max_recipients: Mapping[str, int],
     dsn: Mapping[Mailbox, tuple[str, str]] | None = None,
+    marks: Mapping[Mailbox, str] | None = None,
 ) -> tuple[Job, ...]:
     """Return the jobs for ``targets``, in the order in which their hosts first appear.
 
     ``max_recipients`` is by channel name; a channel it does not name has no limit.
     ``dsn`` holds NOTIFY and ORCPT by the address that was asked for: what a
-    target calls its original, or its own.
+    target calls its original, or its own; ``marks`` are those of expanded.py, by address.
     """
-    asked = _asked(targets, dsn) if dsn else {}
-    groups: dict[Key, list[Recipient]] = {}
+    asked = _asked(targets, dsn, marks or {}) if dsn else {}
+    groups: dict[tuple[Key, bool], list[Recipient]] = {}
     seen: set[Same] = set()
     for target in targets:
         mailbox = target.mailbox
@@ -58,9 +61,9 @@ def make_jobs(
         dsn_words = asked.get(same, ("", ""))
         recipient = Recipient(len(seen), mailbox, target.action, target.original, *dsn_words)
         seen.add(same)
-        groups.setdefault(key, []).append(recipient)
+        groups.setdefault((key, target.action in MARKS), []).append(recipient)
     jobs: list[Job] = []
-    for key, members in groups.items():
+    for (key, _), members in groups.items():
         limit = max_recipients.get(key[1], 0) or len(members)
         for start in range(0, len(members), limit):
             jobs.append(Job(len(jobs), *key, tuple(members[start : start + limit])))
@@ -76,12 +79,17 @@ def _same(target: Target) -> Same:
 
 
 def _asked(
-    targets: Sequence[Target], dsn: Mapping[Mailbox, tuple[str, str]]
+    targets: Sequence[Target],
+    dsn: Mapping[Mailbox, tuple[str, str]],
+    marks: Mapping[Mailbox, str],
 ) -> dict[Same, tuple[str, str]]:
     """Return NOTIFY and ORCPT of each recipient."""
     asked: dict[Same, tuple[str, str]] = {}
     for target in targets:
-        notify, orcpt = dsn.get(target.original or target.mailbox, ("", ""))
+        address = target.original or target.mailbox
+        notify, orcpt = dsn.get(address, ("", ""))
+        if address in marks and target.action not in MARKS:
+            notify, orcpt = for_members((notify, orcpt), marks[address])
         before = asked.get(same := _same(target))
         if before is not None:
             notify, orcpt = _both(before[0], notify), before[1] or orcpt

@@ -128,7 +128,7 @@ def measure(root: str, case: str, jobs: int) -> None:
     """Run one case in this process, and print its line."""
     log = Log(f"{root}/log", ("postfix", "json"), "deliver")
     spool = Spool.open(root)
-    desk = Desk(CHANNEL, spool, log, returns=None, clock=clock)
+    desk = Desk(CHANNEL, spool, log, gather=None, clock=clock)
     lane = Lane(CHANNEL, spool, log, desk, clock, rules=Rules())
     program = Program(lane, DOWN if case == "dead" else OK)
     lane.attach(program)

@@ -106,6 +106,10 @@ def test_ac3_a_returned_job_is_told_to_its_author_first(house: House) -> None:
     assert attempt["state"] == FAILED and attempt["text"] == "this host is no more"
     assert [e["dsn"] for e in house.events("notified")] == [dsn.envelope.id]
     assert house.do("return", Filter(ids=(dsn.envelope.id,))) == 0
+    house.do("hold", host("nobody.example"))
+    (notice,) = jobs(house.spool)  # a DSN that fails is told to the postmaster, and that ends it
+    assert notice.envelope.origin == "dsn postmaster"
+    assert house.do("return", Filter(ids=(notice.envelope.id,))) == 0
     assert not list(jobs(house.spool))
     assert len(list((Path(house.config.spool) / "bad").iterdir())) == 1
 

@@ -6,11 +6,13 @@ import os
 from collections import Counter
 
 from mta.config.model import ByClass, Channel, Retry
+from mta.deliver.gather import Gather
 from mta.errors import SpoolError
 from mta.spool import layout
 from mta.spool.entry import Entry, Envelope, RecipientState
 from mta.spool.layout import JobName, arrived, hour_of, new_id
 from mta.types import FAILED, FINAL, Job, Mailbox, Recipient
+from mta.values import replace
 
 EPOCH = 1_700_000_000.0
 BODY = b"Subject: hi\r\n\r\nhello\r\n"
@@ -86,13 +88,22 @@ class Claim:
                 s.state, states[at].attempts + 1, s.at, s.retry_at, s.outcome
             )
             self.spool.settled.append((self.name, s, told))
-        entry = Entry(entry.envelope, entry.job, entry.segment, -1, tuple(states), entry.notes)
+        entry = replace(entry, states=tuple(states))
         self.spool.jobs[self.name] = entry
         if entry.pending:
             return False
         self.spool.finished[self.name] = self.spool.jobs[self.name]
         self.message_gone = entry.envelope.jobs == 1
         return True
+
+    def note(self, note):
+        assert self.name in self.spool.claimed
+        if self.spool.broken:
+            raise SpoolError("the disk is full")
+        self.spool.notes.append((self.name, note))
+        entry = self.entry
+        notes = (*[n for n in entry.notes if n.word != note.word], note)
+        self.spool.jobs[self.name] = replace(entry, notes=notes)
 
     def release(self):
         if self.name in self.spool.finished:
@@ -108,7 +119,7 @@ class Spool:
         layout._last[0] = 0  # ids never go back in one process; each test begins at EPOCH
         self.jobs, self.finished = {}, {}
         self.claimed, self.no_body = set(), set()
-        self.settled, self.kept = [], []
+        self.settled, self.kept, self.notes = [], [], []
         self.opened = Counter()
         self.broken = False
 
@@ -138,7 +149,7 @@ class Spool:
     def peek(self, name):
         return self.jobs.get(name)
 
-    def keep(self, claim, why):
+    def keep(self, claim, why, about=()):
         self.kept.append((claim.name, why))
         return f"bad/{claim.name.key}"
 
@@ -184,3 +195,7 @@ class Returns:
             self.answers.append(answer)
         else:
             answer(*self.reply)
+
+
+def gather_of(returns, log, clock, wait=0.0):
+    return Gather(returns, log, clock.monotonic, wait)

@@ -15,7 +15,17 @@ from mta.policy.select import Ages
 from mta.spool.layout import tag
 from mta.types import CHANNEL, HOST, Outcome, Reply
 from mta.values import replace
-from tests.deliver.fakes import AUTHOR, EPOCH, Clock, Log, Program, Returns, Spool, channel
+from tests.deliver.fakes import (
+    AUTHOR,
+    EPOCH,
+    Clock,
+    Log,
+    Program,
+    Returns,
+    Spool,
+    channel,
+    gather_of,
+)
 
 OK = Outcome(Reply(250, "2.0.0", "ok"))
 GREY = Outcome(Reply(451, "4.7.1", "come back later"))
@@ -31,7 +41,11 @@ class House:
         own = HostRules(hosts, self.channel)
         self.ways = Ways(Board(), own, purse=purse) if hosts or purse else None
         self.program = Program(jobs or self.channel.concurrency)
-        self.desk = Desk(self.channel, self.spool, self.log, self.returns, self.clock)
+        self.desk = Desk(
+            *(self.channel, self.spool, self.log),
+            gather_of(self.returns, self.log, self.clock),
+            self.clock,
+        )
         self.lane = self.make(rules or Rules())
 
     def make(self, rules):

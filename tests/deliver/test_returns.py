@@ -6,7 +6,7 @@ from email import message_from_bytes
 import pytest
 
 from mta.config.load import load_config
-from mta.deliver.desk import Return
+from mta.deliver.gather import Return
 from mta.deliver.returns import Returns
 from mta.dsn.report import Group
 from mta.types import NULL_PATH, Mailbox, Outcome, Reply

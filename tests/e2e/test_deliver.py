@@ -39,15 +39,6 @@ def test_a_failure_comes_back_as_one_dsn_for_the_job(new_house):
     assert notified["id"] == ident
 
 
-def test_a_failed_dsn_is_kept_for_a_person(new_house):
-    house = new_house(channels=(LOCAL, PIPE % "exit 67"))
-    ident = house.submit(MESSAGE, "-f", "<>", "one@pipe.test")
-    assert house.run("deliver").returncode == 0
-    assert house.jobs() == [] and house.maildir("alice") == []
-    (kept,) = (house.root / "spool" / "bad").iterdir()
-    assert kept.name.startswith(ident) and b"of great weight" in kept.read_bytes()
-
-
 def test_deferred_mail_is_tried_by_hand_and_fails_when_it_expires(new_house):
     row = "{name: pipe, program: pipe, domains: [pipe.test], fail_after: 2s, command: [/bin/false]}"
     house = new_house(channels=(LOCAL, row.replace("/bin/false", "/bin/sh, -c, 'exit 75'")))

@@ -99,7 +99,7 @@ GOLDEN = [
     ),
     (
         "attempt",
-        lambda log: attempt(log, "deferred", BUSY, ""),
+        lambda log: attempt(log, "deferred", BUSY, "", kind="connection"),
         [
             (
                 f"posthouse/smtp[PID]: {ID}: to=<bob@example.org>, relay=none, delay=4.2, "
@@ -110,7 +110,8 @@ GOLDEN = [
         (
             f'{ATTEMPT}"to":"bob@example.org","host":"example.org","relay":"","delay":4.2,'
             '"delays":[0,3.89,0,0.31],"state":"deferred","code":451,"status":"4.4.1",'
-            '"text":"connect to mx.example.org: Connection refused","scope":"host"}'
+            '"text":"connect to mx.example.org: Connection refused","scope":"host",'
+            '"class":"connection"}'
         ),
     ),
     (
@@ -121,6 +122,7 @@ GOLDEN = [
             GONE,
             "local",
             program="/usr/lib/mta/drop",
+            kind="bad-address",
             recipient=Recipient(3, BOB, "|/bin/vacation", ALICE),
         ),
         [
@@ -136,7 +138,7 @@ GOLDEN = [
             '"to":"bob@example.org","action":"|/bin/vacation","original":"alice@example.test",'
             '"host":"example.org","relay":"local","delay":4.2,"delays":[0,3.89,0,0.31],'
             '"state":"failed","code":550,"status":"5.1.1","text":"no such user",'
-            '"scope":"recipient"}'
+            '"scope":"recipient","class":"bad-address"}'
         ),
     ),
     (
@@ -331,6 +333,24 @@ GOLDEN = [
         lambda log: log.notified(ID, "3XK7Q0ZJ2C", ALICE, "success"),
         [f"posthouse/bounce[PID]: {ID}: sender delivery status notification: 3XK7Q0ZJ2C"],
         f'"id":"{ID}","dsn":"3XK7Q0ZJ2C","to":"alice@example.test","about":"success"}}',
+    ),
+    (
+        "notified",
+        lambda log: log.notified(ID, "3XK7Q0ZJ2C", ALICE, "delay"),
+        [f"posthouse/bounce[PID]: {ID}: sender delay notification: 3XK7Q0ZJ2C"],
+        f'"id":"{ID}","dsn":"3XK7Q0ZJ2C","to":"alice@example.test","about":"delay"}}',
+    ),
+    (
+        "notified",
+        lambda log: log.notified(ID, "3XK7Q0ZJ2C", NULL_PATH, "orphan"),
+        [f"posthouse/bounce[PID]: {ID}: postmaster non-delivery notification: 3XK7Q0ZJ2C"],
+        f'"id":"{ID}","dsn":"3XK7Q0ZJ2C","to":"","about":"orphan"}}',
+    ),
+    (
+        "discarded",
+        lambda log: log.discarded(ID, ALICE, 12),
+        [f"posthouse/deliver[PID]: {ID}: 12 failures discarded: from=<alice@example.test>"],
+        f'"id":"{ID}","from":"alice@example.test","recipients":12}}',
     ),
     (
         "unreported",
