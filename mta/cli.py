@@ -114,13 +114,20 @@ def route(config: Config, as_json: bool, address: str) -> int:
 
 @mta.command()
 @_config
+@_json
+@click.option("--all", "everywhere", is_flag=True, help="However long it takes.")
 @click.argument("subject", metavar="ID|ADDRESS")
-def why(config: Config, subject: str) -> int:
-    """Say why a message, or the mail for an address, still waits."""
+def why(config: Config, as_json: bool, everywhere: bool, subject: str) -> int:
+    """Say what keeps a message, or the mail for an address, and until when."""
     from mta import explain
 
-    if not _print(explain.why(config, subject, time.time())):
-        raise _Nothing(f"nothing waits for {subject}")
+    found = explain.find(config, subject, everywhere=everywhere)
+    told = _print(explain.why(config, found, time.time(), as_json=as_json))
+    left = explain.left_out(found)
+    if told and left:
+        click.echo(left, err=True)
+    elif not told:
+        raise _Nothing(f"nothing waits for {subject}{'; ' if left else ''}{left}")
     return EX_OK
 
 

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import json
 
-from mta import listing, trace
 from mta.address import parse_mailbox
 from mta.config.routing import router
 from mta.errors import EX_DATAERR, EX_NOHOST, EX_NOUSER, EX_OK, UsageError
+from mta.finding import find
+from mta.machine.load import quick_load_average
 from mta.machine.logline import printable
 from mta.route.router import as_dict, render_text
-from mta.spool.layout import valid_id
-from mta.spool.spool import Spool
 from mta.values import TYPE_CHECKING
+from mta.waiting import gather
+from mta.waiting_text import record, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mta.config.model import Config
+    from mta.finding import Found
     from mta.route.router import Routed
-    from mta.spool.entry import Entry
 
-__all__ = ["route", "route_lines", "why"]
+__all__ = ["find", "left_out", "route", "route_lines", "why"]
 
 _EXITS = {"5.1.1": EX_NOUSER, "5.1.2": EX_NOHOST, "5.4.4": EX_NOHOST}
 
@@ -47,23 +48,18 @@ def route_lines(routed: Routed, *, as_json: bool) -> tuple[str, int]:
     return text, _EXITS.get(routed.outcome.reply.status, EX_DATAERR)
 
 
-def why(config: Config, subject: str, now: float) -> Iterator[str]:
-    """Yield why mail waits: of message ``subject``, or for the address ``subject``.
-
-    Nothing if nothing waits.  UsageError if it is neither id nor address.
-    """
-    entries = _entries(config, subject)
-    for entry in entries:
-        for recipient, state in entry.pending:
-            if valid_id(subject) or str(recipient.mailbox) == subject:
-                said = trace.explain_wait(recipient, state, entry, now)
-                yield printable(f"{entry.envelope.id}: {said}")
+def why(config: Config, found: Found, now: float, *, as_json: bool = False) -> Iterator[str]:
+    """Yield why what was ``found`` waits; nothing if nothing does."""
+    load = quick_load_average()
+    for wait in gather(config, found, now):
+        if as_json:
+            yield json.dumps(record(wait, now))
+        else:
+            yield from tell(config, wait, now, load)
 
 
-def _entries(config: Config, subject: str) -> Iterator[Entry]:
-    if valid_id(subject):
-        yield from trace.present(config, subject)
-    elif "@" in subject:
-        yield from listing.jobs(Spool.open(config.spool))
-    else:
-        raise UsageError(f"{printable(subject)} is neither a message id nor an address")
+def left_out(found: Found) -> str:
+    """Say what was not looked at; "" if nothing was left out."""
+    left = [f"{found.names_left} more jobs"] if found.names_left else []
+    left += [f"{found.hours_left} hours of the queues"] if found.hours_left else []
+    return f"not looked at: {' and '.join(left)}; --all looks at all" if left else ""

@@ -12,6 +12,8 @@ Invariants, each a property in tests/spool/test_names.py
 
 from __future__ import annotations
 
+from heapq import nsmallest
+
 from mta.spool import layout
 from mta.spool.layout import JobName, place_path
 from mta.spool.places import split
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from mta.spool.fs import Fs
 
-__all__ = ["find", "hours", "places", "queues", "walk"]
+__all__ = ["find", "for_hosts", "hours", "places", "queues", "walk"]
 
 LISTED = 2000  # names in one list: what a sweep takes at a time
 
@@ -106,11 +108,31 @@ def find(fs: Fs, word: str) -> list[JobName]:
         return []
     hour, found = layout.hour(message_id), []
     for queue in queues(fs):
-        files = _files(fs, queue, hour, places(fs, queue))
-        mine = [pair for pair in files if pair[0].startswith(message_id)]
-        found += _parse(queue, hour, mine, None, None)
+        for place in places(fs, queue):
+            files = fs.list(f"{place_path(queue, place)}/{hour}")
+            mine = [(file, place) for file in files if file.startswith(message_id)]
+            found += _parse(queue, hour, mine, None, None)
     found = [name for name in found if not dot or str(name.number) == number]
     return sorted(found, key=lambda name: name.number)
+
+
+def for_hosts(
+    fs: Fs, queue: str, hour: str, there: list[int], hosts: set[str] | None, most: int
+) -> tuple[list[JobName], int]:
+    """Return the oldest jobs of an hour for ``hosts`` (words of names), and how many there are.
+
+    None is all hosts.  Names are chosen by how they end before anything is made of them:
+    an hour may hold a million.
+    """
+    ends = ("",) if hosts is None else tuple([f".{host}" for host in hosts])
+    found: list[tuple[str, int]] = []
+    for place in there:
+        files = fs.list(f"{place_path(queue, place)}/{hour}")
+        found += [(file, place) for file in files if file.endswith(ends)]
+    first = sorted(found) if len(found) <= most else nsmallest(most, found)
+    names = _parse(queue, hour, first, None, None)
+    names = [name for name in names if hosts is None or name.host in hosts]
+    return names, len(names) + len(found) - len(first)
 
 
 def _parse(

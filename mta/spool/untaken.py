@@ -14,7 +14,7 @@ from mta.types import PENDING, Outcome, Reply
 from mta.values import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mta.spool.entry import Entry
     from mta.spool.spool import Spool
@@ -26,18 +26,24 @@ MARKS_LIMIT = 1 << 26
 WHY = Outcome(Reply(451, "4.3.2", "accepted; it is in the journal, and no intake has come yet"))
 
 
-def untaken(spool: Spool) -> list[tuple[JobName, Entry]]:
-    """Return the jobs that are in the journal only, in order of arrival."""
+def _any(_name: JobName) -> bool:
+    return True
+
+
+def untaken(spool: Spool, wanted: Callable[[JobName], bool] = _any) -> list[tuple[JobName, Entry]]:
+    """Return the jobs that are in the journal only and ``wanted``, in order of arrival."""
     found: list[tuple[JobName, Entry]] = []
     for segment in sorted(spool.fs.list("journal")):
         try:
-            found += _of_segment(spool, segment, SHOWN - len(found))
+            found += _of_segment(spool, segment, SHOWN - len(found), wanted)
         except OSError:
             continue  # removed while we look: all of it is finished, or in the queues
     return sorted(found, key=lambda pair: (pair[0].id, pair[0].number))
 
 
-def _of_segment(spool: Spool, segment: str, most: int) -> list[tuple[JobName, Entry]]:
+def _of_segment(
+    spool: Spool, segment: str, most: int, wanted: Callable[[JobName], bool]
+) -> list[tuple[JobName, Entry]]:
     fd = spool.fs.open(f"journal/{segment}")
     try:
         closings = list(_closings(spool, fd, most))
@@ -48,10 +54,11 @@ def _of_segment(spool: Spool, segment: str, most: int) -> list[tuple[JobName, En
     for closing in closings:
         for path, octets in closing.files:
             queue, _, file = path.partition("/")
-            name, entry = JobName.parse(queue, file), decode(octets)
-            if name is None or entry is None or marks.get(name.key, ()) is None:
+            name = JobName.parse(queue, file)
+            if name is None or not wanted(name) or marks.get(name.key, ()) is None:
                 continue
-            if spool.peek(name) is None:
+            entry = decode(octets)
+            if entry is not None and spool.peek(name) is None:
                 found.append((name, _waiting(entry)))
     return found
 
