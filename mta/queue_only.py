@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from mta.machine.load import QUICK
 from mta.policy.decide import outweighed
-from mta.policy.load import LOAD, PRESSURE, Gates, Thresholds, priority
+from mta.policy.load import LOAD, PRESSURE, Gates, Thresholds
+from mta.policy.order import priority
 from mta.rank import rank
 from mta.values import TYPE_CHECKING
 

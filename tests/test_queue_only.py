@@ -16,7 +16,8 @@ from mta.config.load import load_config
 from mta.machine.load import QUICK
 from mta.machine.wake import Ear
 from mta.policy.decide import outweighed
-from mta.policy.load import LOAD, PRESSURE, priority
+from mta.policy.load import LOAD, PRESSURE
+from mta.policy.order import priority
 from mta.submission import Caller, Submission, Terms
 from mta.types import Mailbox
 from tests.inlet import queued, write_site

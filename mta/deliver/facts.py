@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mta.policy.decide import Barrier, JobFacts
-from mta.policy.load import priority
+from mta.policy.order import priority
 from mta.spool.states import DUE, HOLD
 from mta.types import BULK, HOST, NORMAL, URGENT
 from mta.values import TYPE_CHECKING

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DELAY", "EASE", "LEVELS", "LOAD", "PRESSURE", "QUEUE_ONLY", "REFUSE", "RUN",
-    "Change", "Gate", "Gates", "Standing", "Thresholds", "priority", "read_standing",
+    "Change", "Gate", "Gates", "Standing", "Thresholds", "read_standing",
 ]  # fmt: skip
 
 RUN, DELAY, QUEUE_ONLY, REFUSE = 0, 1, 2, 3  # in order of strictness
@@ -85,11 +85,6 @@ def read_standing(title: str) -> Standing | None:
             except ValueError:
                 return None
     return None
-
-
-def priority(octets: int, precedence: int, recipients: int, attempts: int) -> float:
-    """Return sendmail's number for a job: the lower, the sooner (op 2.3.1)."""
-    return octets - 1800.0 * precedence + 30_000.0 * recipients + 90_000.0 * attempts
 
 
 class Gate:
