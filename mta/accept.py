@@ -29,13 +29,13 @@ from mta.values import TYPE_CHECKING, replace
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mta.config.model import Config
+    from mta.config.model import Author, Config
     from mta.route.router import Router
     from mta.spool.journal import Draft, Writer
     from mta.spool.spool import Spool
     from mta.types import Job, ReversePath, Wishes
 
-__all__ = ["Door", "RefusedError", "needs_utf8", "open_door"]
+__all__ = ["Door", "RefusedError", "as_author", "needs_utf8", "open_door"]
 
 
 class RefusedError(PosthouseError):
@@ -132,6 +132,8 @@ class Door:
         jobs = self.jobs(draft, routed, reverse_path, dsn)
         if not wishes.smtputf8 and needs_utf8(jobs, reverse_path):
             wishes = replace(wishes, smtputf8=True)
+        if self.config.authors and not wishes.kind:
+            wishes = as_author(self.config.authors, reverse_path, wishes)
         if self._limited:
             from mta.queue_only import waits_for
 
@@ -187,6 +189,15 @@ class Door:
     def close(self) -> None:
         """Let intake finish with what was written."""
         self.writer.close()
+
+
+def as_author(authors: Sequence[Author], path: ReversePath, wishes: Wishes) -> Wishes:
+    """Return ``wishes`` with the class that mta.yaml gives the mail of ``path``, if any."""
+    from mta.policy.authors import find
+    from mta.rank import chosen
+
+    row = find(authors, path)
+    return wishes if row is None else chosen(wishes, row.kind)
 
 
 def needs_utf8(jobs: Sequence[Job], reverse_path: ReversePath) -> bool:

@@ -15,12 +15,12 @@ Invariants, each a property in tests/test_rank.py
 from __future__ import annotations
 
 from mta.types import BULK, NORMAL, URGENT
-from mta.values import TYPE_CHECKING
+from mta.values import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
-    from mta.types import Kind
+    from mta.types import Kind, Wishes
 
-__all__ = ["PRECEDENCE", "kind_of", "rank"]
+__all__ = ["PRECEDENCE", "chosen", "kind_of", "rank"]
 
 PRECEDENCE = {
     b"special-delivery": 100,
@@ -30,6 +30,7 @@ PRECEDENCE = {
     b"junk": -100,
 }
 _PRIORITY: dict[bytes, Kind] = {b"urgent": URGENT, b"normal": NORMAL, b"non-urgent": BULK}
+_OF_KIND: dict[str, int] = {URGENT: 100, NORMAL: 0, BULK: -60}
 _WORD = 40  # octets within which the word stands
 
 
@@ -45,6 +46,13 @@ def rank(start: bytes) -> tuple[int, Kind]:
 def kind_of(precedence: int) -> Kind:
     """Return the kind of a message that says nothing but its precedence."""
     return URGENT if precedence > 0 else BULK if precedence < 0 else NORMAL
+
+
+def chosen(wishes: Wishes, kind: Kind | str) -> Wishes:
+    """Return ``wishes`` with the class ``kind`` and its precedence, unless they name one."""
+    if not kind or wishes.kind:
+        return wishes
+    return replace(wishes, kind=kind, precedence=_OF_KIND[kind])
 
 
 def _word(header: bytes, name: bytes) -> bytes:

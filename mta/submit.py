@@ -22,8 +22,9 @@ from mta.arguments import FLAG, VALUE, read_options, read_span
 from mta.config.load import load_config
 from mta.errors import PosthouseError, UsageError, exit_code
 from mta.policy.modes import MODES
+from mta.rank import chosen
 from mta.submission import Submission, Terms, caller, verify_all
-from mta.types import Wishes
+from mta.types import KINDS, Wishes
 from mta.values import TYPE_CHECKING, frozen
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ Takes one message from standard input and queues it for the recipients.
   -R what     what a report of failure returns: full or hdrs
   -V id       the name under which reports speak of the message
   --mode how  background, interactive (tried before submit returns), queue or defer
+  --class what  urgent, normal or bulk, whatever the header says
   --expire time  give it up after this long, as 30m or 2h, if the channel does not before
   --requiretls only over TLS with a checked certificate, or not at all
   --submitted add nothing but a trace field to the header
@@ -63,7 +65,7 @@ _SHORT = {
     "h": FLAG, "i": FLAG, "t": FLAG, "v": FLAG,
 }  # fmt: skip
 _LONG = {
-    "config": VALUE, "expire": VALUE, "help": FLAG, "json": FLAG, "mode": VALUE,
+    "class": VALUE, "config": VALUE, "expire": VALUE, "help": FLAG, "json": FLAG, "mode": VALUE,
     "protocol": FLAG,
     "requiretls": FLAG, "submitted": FLAG, "verbose": FLAG, "version": FLAG,
 }  # fmt: skip
@@ -105,6 +107,7 @@ class Request:
     requiretls: bool = False
     expire: str = ""
     mode: str = ""
+    kind: str = ""
 
 
 def main() -> NoReturn:
@@ -181,7 +184,10 @@ def _request(options: Sequence[tuple[str, str]], operands: Sequence[str]) -> Req
         "requiretls" in value,
         value.get("expire", ""),
         value.get("mode", ""),
+        value.get("class", ""),
     )
+    if request.kind and request.kind not in KINDS:
+        raise UsageError(f"--class is one of {', '.join(KINDS)}")
     if request.mode and request.mode not in MODES:
         raise UsageError(f"--mode is one of {', '.join(MODES)}")
     if not operands and not request.from_header:
@@ -210,9 +216,7 @@ def one_shot(request: Request, octets: Iterator[bytes]) -> int:
         request.from_header,
         request.submitted,
         notify,
-        Wishes(
-            ret=ret, envid=envid, requiretls=request.requiretls, expires=_expires(request.expire)
-        ),
+        chosen(_wishes(request, ret, envid), request.kind),
         request.mode,
         attached=True,
     )
@@ -260,6 +264,11 @@ def _reports(request: Request) -> tuple[str, str, str]:
         except ValueError as error:
             raise UsageError(f"{option}: {error}") from None
     return made[0], made[1], made[2]
+
+
+def _wishes(request: Request, ret: str, envid: str) -> Wishes:
+    expires = _expires(request.expire)
+    return Wishes(ret=ret, envid=envid, requiretls=request.requiretls, expires=expires)
 
 
 def _expires(given: str) -> float:

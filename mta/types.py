@@ -30,6 +30,7 @@ __all__ = [
     "FAILED",
     "FINAL",
     "HOST",
+    "KINDS",
     "MESSAGE",
     "NORMAL",
     "NULL_PATH",
@@ -67,6 +68,7 @@ FINAL = (DELIVERED, FAILED)
 URGENT: Kind = "urgent"
 NORMAL: Kind = "normal"
 BULK: Kind = "bulk"
+KINDS = (URGENT, NORMAL, BULK)
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _ATEXT = frozenset(_LETTERS + _LETTERS.upper() + "0123456789!#$%&'*+-/=?^_`{|}~.")

@@ -150,6 +150,32 @@ def test_a_message_may_be_given_up_before_the_channel_would(call, site: Path) ->
     assert 0 <= entry.envelope.expires - now - 5400 < 60
 
 
+@pytest.mark.parametrize("kind", ["urgent", "normal", "bulk"])
+def test_the_class_is_what_is_said_then_the_author_s_then_the_header_s(
+    call, site: Path, kind: str
+) -> None:
+    rules = "senders: [{match: '@list.test', class: bulk}, {match: '<>', class: urgent}]\n"
+    (site / "mta.yaml").write_text(rules + (site / "mta.yaml").read_text())
+    text = b"Precedence: list\r\nPriority: urgent\r\n\r\nhi\r\n"
+    for arguments, expected in (
+        (["--class", kind, "-f", "a@list.test"], kind),
+        (["-f", "a@list.test"], "bulk"),
+        (["-f", "<>"], "urgent"),
+        ([], "urgent"),
+    ):
+        assert call([*arguments, "alice"], text).status == 0
+        entry, _ = queued(site)[-1]
+        assert entry.envelope.kind == expected
+        known = {"urgent": 100, "normal": 0, "bulk": -60}[expected]
+        assert entry.envelope.precedence == (known if arguments else -30)
+
+
+def test_what_is_no_class_is_refused(call, site: Path) -> None:
+    said = call(["--class", "first", "alice"])
+    assert (said.status, queued(site)) == (64, [])
+    assert said.err == "submit: --class is one of urgent, normal, bulk\n"
+
+
 @pytest.mark.parametrize("text", ["90", "m", "1.5h", "-5m", "5y", "9999999999s", "\u0663m"])
 def test_what_is_no_time_is_no_expiry(call, site: Path, text: str) -> None:
     said = call(["--expire=" + text, "alice"])

@@ -217,7 +217,8 @@ class _Builder:
 
     def _authors(self, at: At) -> tuple[Author, ...]:
         self._once(tuple([pattern for row in at.value for pattern in row["match"].value]), "sender")
-        return tuple([Author(row["match"].plain(), row["bounce"].value) for row in at.value])
+        said = [[row[key].value or "" for key in ("bounce", "class")] for row in at.value]
+        return tuple([Author(r["match"].plain(), *s) for r, s in zip(at.value, said, strict=True)])
 
     def _channels(self, at: At) -> tuple[Channel, ...]:
         self._once(tuple([row["name"] for row in at.value]), "channel")

@@ -174,11 +174,13 @@ class Dsn:
 class Author:
     """What is special about mail of some reverse-paths; see policy/authors.py for ``match``.
 
-    ``failures`` is "return", "discard" or "postmaster".
+    ``failures`` is "return", "discard" or "postmaster"; ``kind`` is the class of the mail,
+    "" where its header says it.
     """
 
     match: tuple[str, ...]
     failures: str
+    kind: str = ""
 
 
 @frozen

@@ -98,6 +98,7 @@ _AUTHORS = ListOf(
                 required=True,
             ),
             Key("bounce", "bounce", "What becomes of failure reports.", "return"),
+            Key("class", "class", "The class of the mail; as its header says if left out."),
         )
     )
 )

@@ -45,6 +45,7 @@ from mta.config.scalars import (
     yes_or_no,
 )
 from mta.policy.authors import FAILURES
+from mta.types import KINDS
 from mta.values import frozen
 
 __all__ = ["WORDS", "Word"]
@@ -160,6 +161,7 @@ WORDS: Mapping[str, Word] = {
     "mailbox": Word(mailbox, {"type": "string", "pattern": r"^(maildir|mbox):.*\{user\}"}),
     "members": Word(members, {"type": "string", "pattern": r"\{list\}"}),
     "sender": Word(authors, {"type": "string", "pattern": "@|^<>$"}),
+    "class": Word(_choice("class", KINDS), {"enum": list(KINDS)}),
     "bounce": Word(_choice("way to treat failure reports", FAILURES), {"enum": list(FAILURES)}),
     "owner": Word(owner, {"type": "string", "pattern": r"\{list\}"}),
     "program": Word(program, _PROGRAM_JSON),

@@ -102,6 +102,7 @@ class Hall:
         self.access = Access(config, router(config))
         self.space = Space(config.spool)
         self._most = max_recipients(config)
+        self._authors = config.authors
         self.strain.use(config)
         self._terms: dict[tuple[object, ...], Terms] = {}
         self._clients: dict[tuple[str, str], tuple[str, Key, Rights]] = {}
@@ -245,7 +246,7 @@ class Hall:
     async def commit(self, t: Transaction, origin: str) -> Reply:
         """Make a message durable; return what its client is told."""
         try:
-            return replies.queued(await t.commit(self.group, self._most, origin))
+            return replies.queued(await t.commit(self.group, self._most, self._authors, origin))
         except SpoolError as error:
             self.log.warning(str(error))
             return trouble(error)

@@ -7,15 +7,16 @@ State    One message's envelope, and its letter once the body has begun.
 
 from __future__ import annotations
 
-from mta.accept import needs_utf8
+from mta.accept import as_author, needs_utf8
 from mta.headers import Header
 from mta.route.split import make_jobs
 from mta.types import Mailbox, Wishes
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from mta.config.model import Author
     from mta.route.router import Routed
     from mta.smtp.commands import MailParameters
     from mta.smtpd.letter import Letter, Missing
@@ -60,7 +61,13 @@ class Transaction:
             self.letter.draft.abort()
             self.letter = None
 
-    async def commit(self, group: GroupWriter, most: Mapping[str, int], origin: str) -> str:
+    async def commit(
+        self,
+        group: GroupWriter,
+        most: Mapping[str, int],
+        authors: Sequence[Author],
+        origin: str,
+    ) -> str:
         """Return the message's id once it is durable; SpoolError if it could not be made so."""
         letter, said = self.letter, self.parameters
         assert letter is not None
@@ -75,6 +82,8 @@ class Transaction:
             said.requiretls,
             said.body == "BINARYMIME",
         )
+        if authors:
+            wishes = as_author(authors, path, wishes)
         return await group.commit(letter.draft, jobs, path, wishes)
 
 

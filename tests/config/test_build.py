@@ -305,11 +305,12 @@ def test_senders_and_the_words_of_dsns(tmp_path):
     config = made(
         tmp_path,
         SITE + "dsn: {template: words.txt, gather: 0}\n"
-        "senders: [{match: News-*@x.test, bounce: discard}, {match: ['@y.test', '<>']}]\n",
+        "senders: [{match: News-*@x.test, bounce: discard, class: bulk},"
+        " {match: ['@y.test', '<>']}]\n",
     )
     assert config.dsn == Dsn((("failed", "Nein, $to."),), 0.0)
     assert config.authors == (
-        Author(("news-*@x.test",), "discard"),
+        Author(("news-*@x.test",), "discard", "bulk"),
         Author(("@y.test", "<>"), "return"),
     )
     assert made(tmp_path, SITE).dsn == Dsn((), 5.0)

@@ -58,7 +58,7 @@ CONFIGS = st.builds(
     st.builds(Limits, *[COUNT] * 6, NUMBER, NUMBER, *[COUNT] * 8),
     st.builds(LoadLimits, *[NUMBER] * 3, COUNT, st.builds(PressureLimits, *[NUMBER] * 3)),
     st.builds(Dsn, rows(TEXT, TEXT), NUMBER),
-    st.lists(st.builds(Author, TEXTS, TEXT), max_size=2).map(tuple),
+    st.lists(st.builds(Author, TEXTS, TEXT, TEXT), max_size=2).map(tuple),
     st.lists(CHANNEL, max_size=2).map(tuple),
     st.lists(
         st.builds(
