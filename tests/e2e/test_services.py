@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import smtplib
 import socket
 import stat
 import subprocess
@@ -315,3 +316,27 @@ def test_sockets_that_systemd_bound_reach_the_listener(new_house: Callable[..., 
 def _greets(port: int) -> bool:
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         return connection.recv(100).startswith(b"220 ")
+
+
+@root_only
+def test_a_listener_that_left_root_behind_shares_all_with_delivers_that_did_not(
+    new_house: Callable[..., House],
+) -> None:
+    init, port = _init(new_house)
+    house = init.house
+    for folder in (house.root, *house.root.parents[:-2]):
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o055)
+    for name in ("spool", "run", "log"):
+        (house.root / name).mkdir()
+        shutil.chown(house.root / name, "nobody")
+    house.config.write_text(
+        house.config.read_text() + "smtpd: {user: nobody}\nrelay_from: [127.0.0.0/8]\n"
+    )
+    assert init("start", "deliver")[0] == 0, "root founds the spool"
+    status, said = init("start", "smtpd")
+    assert status == 0, said
+    with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
+        client.sendmail("a@far.test", ["any@sink.test"], "Subject: x\r\n\r\nhello\r\n")
+    wait(lambda: house.events("removed"))
+    assert {event["process"] for event in house.events("started")} >= {"smtpd", "deliver"}
+    assert init("stop")[0] == 0
