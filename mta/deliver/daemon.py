@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mta.config.model import Channel, Config
+from mta.deliver.bars import Laws
 from mta.deliver.board import Board
 from mta.deliver.flags import Flags
 from mta.deliver.flows import Flows
@@ -79,6 +80,7 @@ class Daemon:
         self._names = ",".join(channel.name for channel in channels)
         rules = rules_of(flags, clock.wall(), float(config.load.queue_factor))
         self._board = Board(HostLog(spool.fs), f"deliver[{os.getpid()}]", log.warning)
+        self._laws = Laws(spool, log)
         self._tokens = tokens_of(config, channels)
         self._lanes: list[Lane] = []
         self._programs: list[ChannelProgram] = []
@@ -125,6 +127,7 @@ class Daemon:
             await self._begin()
             self._recovered = True  # what was heard meanwhile is pumped from now on
             self._board.look(clock.wall())
+            self._laws.tick(self._lanes)
             if self._daemon:
                 self._flows = Flows(self._config.runtime, self._lanes)
                 self._office.age([lane.channel.queue for lane in self._lanes])
@@ -290,6 +293,7 @@ class Daemon:
         for program in self._programs:
             program.tick(mono)
         self._board.look(clock.wall())
+        self._laws.tick(self._lanes)
         self._office.tick(mono)
         self._tls.tick(mono)
         self._weigh(mono)

@@ -25,12 +25,14 @@ def of_name(name: JobName, arrived: float) -> JobFacts:
     return JobFacts(name.host, arrived, priority=least)
 
 
-def of_job(entry: Entry, name: JobName, arrived: float) -> JobFacts:
-    """Return what the file of a job says of all its recipients."""
+def of_job(
+    entry: Entry, name: JobName, arrived: float, suspended: Barrier | None = None
+) -> JobFacts:
+    """Return what the file of a job says of all its recipients; its own hold goes first."""
     hold = due = None
     if entry.notes:
         hold, due = entry.note(HOLD), entry.note(DUE)
-    barrier = None if hold is None else Barrier(hold.who, hold.at, why=hold.text)
+    barrier = suspended if hold is None else Barrier(hold.who, hold.at, why=hold.text)
     attempts = max([state.attempts for state in entry.states], default=0)
     envelope, pending = entry.envelope, len(entry.pending)
     points = priority(envelope.size, envelope.precedence, pending, attempts)
@@ -49,7 +51,9 @@ def of_attempts(job: JobFacts, state: RecipientState) -> JobFacts:
     )
 
 
-def of_recipients(entry: Entry, name: JobName, arrived: float, channel: str) -> list[JobFacts]:
+def of_recipients(
+    entry: Entry, name: JobName, arrived: float, channel: str, suspended: Barrier | None = None
+) -> list[JobFacts]:
     """Return the facts of each recipient that is pending, as ``channel`` sees its attempts."""
-    known, own = of_job(entry, name, arrived), entry.own(channel)
+    known, own = of_job(entry, name, arrived, suspended), entry.own(channel)
     return [of_attempts(known, state.seen_by(own)) for _, state in entry.pending]

@@ -17,6 +17,7 @@ Invariants, each a property in tests/deliver/test_lane.py
 
 from __future__ import annotations
 
+from mta.deliver.bars import Bars
 from mta.deliver.desk import Desk, Flight, our_trouble
 from mta.deliver.facts import of_job, of_name, of_recipients
 from mta.deliver.index import Index
@@ -77,7 +78,9 @@ class Lane:
         self.hosts = self.realm.hosts
         order, purse = order_of(channel, rules.ordered), None if ways is None else ways.purse
         self.index = Index(self.hosts.is_unproven, rules.index_limit, order)
-        self._picker = Picker(self.index, self._decide, self._shelve, channel.runners, purse)
+        self.bars = Bars(channel, self.index)
+        shelves = self._shelve, self.bars.keep_host
+        self._picker = Picker(self.index, self._decide, *shelves, channel.runners, purse)
         self.standing = Standing()  # of the load
         self.settled = 0  # attempts at hosts that answer, in all
         self.stopping = False
@@ -107,7 +110,8 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether all that may go now has gone, as far as the lane knows, or is at the desk."""
-        going = self.in_flight != self._desk.held or self.index.waiting or len(self._shelf)
+        waiting = self.index.waiting and not self.bars.shut(self._clock.wall())
+        going = self.in_flight != self._desk.held or waiting or len(self._shelf)
         return not (going or self._sweeps.running)
 
     def age_of_latest(self, now: float) -> float:
@@ -122,7 +126,8 @@ class Lane:
         mono = self._clock.monotonic()
         tokens = self._picker.due(mono)
         asked = 0.0 if tokens is None else self._clock.wall() + tokens - mono
-        times = [t for t in (self.index.next_due, paused, asked) if t]
+        until = self.bars.until(self._clock.wall())
+        times = [t for t in (self.index.next_due, paused, asked, until) if t]
         return min(times) if times else None
 
     def sweep(self) -> None:
@@ -143,7 +148,7 @@ class Lane:
     def _offer(self, name: JobName) -> bool:
         """Take in a name; return whether it is new."""
         new = self.realm.ours(name.host) and self.index.offer(name)
-        if new and self.index.is_shelved(name.host):
+        if new and self.index.is_shelved(name.host) and not self.bars.has(name.host):
             self._shelf.note(name)
         return new
 
@@ -177,11 +182,11 @@ class Lane:
     def _launch(self) -> int:
         """Hand over up to BATCH jobs; return how many were looked at."""
         program = self._program
-        if program is None or not self.index.waiting:
+        now = self._clock.wall()
+        if program is None or not self.index.waiting or self.bars.shut(now):
             return 0
         program.want()
         looked = 0
-        now = self._clock.wall()
         while looked < BATCH and program.free > 0:
             host = self._picker.next_host(now, self._room(now))
             if host is None:
@@ -232,6 +237,8 @@ class Lane:
         return facts, self._room(now, host, others)
 
     def _decide(self, job: JobFacts, now: float, others: bool = False) -> Verdict:
+        if job.barrier is None:
+            job = replace(job, barrier=self.bars.of_host(job.host, now))
         return decide(job, *self.about(job.host, now, others), now)
 
     def whereabouts(self, name: JobName) -> tuple[str, float]:
@@ -258,6 +265,8 @@ class Lane:
         name = self.index.pop(host)
         self.index.ready(host)
         claim = None
+        if self.bars.keeps(name, now):
+            return
         if self.standing.level >= QUEUE_ONLY and self._outweighed(name, now):
             self.index.later(name, now + LOADED)
             return
@@ -286,6 +295,8 @@ class Lane:
             least = 1.0 if verdict.verdict == WAIT or verdict.when else LONG
             least = LOADED if verdict.gate == "load" else least
             attempts = max(state.attempts for _, state in tried)
+            if verdict.gate == "suspended":
+                self.bars.note(claim.name)
             self.index.later(claim.name, max(verdict.when, now + least), attempts)
             return False
         flight = Flight(claim, tried, now, self._clock.monotonic())
@@ -309,10 +320,11 @@ class Lane:
     ) -> tuple[tuple[tuple[Recipient, RecipientState], ...], JobFacts]:
         """Return the recipients that are due (or all, if none is), and the facts of the job."""
         at, pending = arrived(claim.name.id), claim.entry.pending
-        asked = of_recipients(claim.entry, claim.name, at, self.channel.name)
+        bar = self.bars.of_job(claim.entry, now)
+        asked = of_recipients(claim.entry, claim.name, at, self.channel.name, bar)
         due = tuple([p for f, p in zip(asked, pending, strict=True) if self._is_due(f, now)])
         if due:
-            return due, of_job(claim.entry, claim.name, at)
+            return due, of_job(claim.entry, claim.name, at, bar)
         return pending, min(asked, key=lambda facts: facts.retry_at)
 
     def _is_due(self, facts: JobFacts, now: float) -> bool:

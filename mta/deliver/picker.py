@@ -66,13 +66,17 @@ class Picker:
         index: Index,
         judge: Callable[[JobFacts, float, bool], Verdict],
         shelve: Callable[[Host, float], None],
+        keep: Callable[[Host, float, float], None],
         runners: int | None = None,
         purse: Purse | None = None,
     ) -> None:
-        """``judge`` gives the verdict on a job, told whether others wait; ``shelve`` buries."""
+        """``judge`` gives the verdict on a job, told whether others wait; ``shelve``
+        buries hosts, and ``keep`` puts those aside that an operator suspended.
+        """
         self._index = index
         self._judge = judge
         self._shelve = shelve
+        self._keep = keep
         self._passed: dict[Host, None] = {}  # who has its share, in the order of asking
         self._pace = Pace()
         self._purse = purse
@@ -114,7 +118,9 @@ class Picker:
     def _obey(self, host: Host, verdict: Verdict, now: float) -> None:
         """Do with ``host``, or with its first job, what a gate says that keeps it."""
         index = self._index
-        if verdict.gate == "share":
+        if verdict.gate == "suspended":
+            self._keep(host, verdict.when, now)
+        elif verdict.gate == "share":
             self._passed[host] = None
         elif verdict.gate == "rate":
             index.rest(host, verdict.when)

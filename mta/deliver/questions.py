@@ -27,7 +27,7 @@ from mta.policy.decide import Barrier, HostFacts, JobFacts, Room, Verdict, shut
 from mta.policy.select import Bounds
 from mta.spool.layout import JobName, arrived
 from mta.types import Reply
-from mta.values import TYPE_CHECKING, fields, frozen
+from mta.values import TYPE_CHECKING, fields, frozen, replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,11 +118,12 @@ class Questions:
     def _of(self, name: JobName, lane: Lane, now: float) -> LaneAnswer:
         where, at = lane.whereabouts(name)
         since = arrived(name.id)
-        job = of_name(name, since)
+        job = replace(of_name(name, since), barrier=lane.bars.of_host(name.host, now))
         if name.recipients <= READ:
             entry = self._spool.peek(name)
             if entry is not None and entry.pending:
-                facts = of_recipients(entry, name, since, lane.channel.name)
+                bar = lane.bars.of_job(entry, now)
+                facts = of_recipients(entry, name, since, lane.channel.name, bar)
                 job = min(facts, key=lambda each: each.retry_at)
         host, room = lane.about(name.host, now)
         gates = tuple(shut(job, host, room, now))

@@ -77,7 +77,7 @@ class Shelf:
             return
         over = self._over(name)
         tried = tuple((r, s) for r, s in claim.entry.pending if s.outcome is None or over)
-        if not tried:
+        if not tried or claim.entry.held is not None:
             claim.release()
             return
         flight = Flight(claim, tried, now, mono)
