@@ -24,6 +24,7 @@ from mta.values import frozen
 __all__ = ["Facts", "Finding", "check", "file_system", "gather", "lint", "spell"]
 
 NETWORK_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "afs", "ceph")
+DAEMONS = ("deliver", "smtpd")
 QUIET_INTERVAL = 900.0  # seconds between sweeps beyond which mode: queue looks like a mistake
 MEMORY_SYSTEMS = ("tmpfs", "ramfs")
 
@@ -117,10 +118,14 @@ def _words(daemon: Daemon) -> list[str]:
 
 
 def _commands(config: Config, facts: Facts) -> Iterator[Finding]:
-    """A daemon that a shell could not read, or without a command."""
+    """A daemon that a shell could not read, without a command, or with one nobody knows."""
     for daemon in config.daemons:
         if not _words(daemon):
             yield Finding(daemon.line, "error", f"{daemon.command!r} is no command: see its quotes")
+        elif _words(daemon)[0] not in DAEMONS:
+            known = " ".join(DAEMONS)
+            text = f"{_words(daemon)[0]!r} is no daemon, and nothing starts it; there are: {known}"
+            yield Finding(daemon.line, "error", text)
 
 
 def _delivers(config: Config) -> Iterator[Deliver]:

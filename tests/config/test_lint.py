@@ -73,6 +73,8 @@ X = "- {name: x, program: smtp, domains: '*'}\n"
         (["/opt/bin/deliver -bw -cx,y"], 6, "deliver serves the channel 'y', which does not exist"),
         (["deliver -b --config /x -c y"], 6, "the channel 'y'"),
         (["'deliver -b \"'"], 6, "is no command"),
+        (["delivre -b"], 6, "'delivre' is no daemon, and nothing starts it"),
+        (["/usr/sbin/smtpd"], 6, "there are: deliver smtpd"),
     ],
 )
 def test_delivers_that_leave_mail_lying(told, deliver, line, text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -73,4 +74,29 @@ def test_a_queue_that_is_a_mount_of_its_own_does_without(
     monkeypatch.setattr(room.os, "link", link)
     disk.close(disk.create("q.a/x"))
     assert (tmp_path / "q.a" / "x").exists()
+    assert left_over(tmp_path) == []
+
+
+def test_a_place_on_another_disk_does_without_and_the_others_do_not(
+    disk: Fs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "q.a,1").symlink_to(tmp_path / "elsewhere")
+    linked: list[str] = []
+    real = os.link
+
+    def link(near: str, name: str) -> None:
+        if "q.a,1/" in name:
+            raise OSError(errno.EXDEV, "cross-device link")
+        linked.append(name)
+        real(near, name)
+
+    monkeypatch.setattr(os, "link", link)
+    for number in range(3):
+        for place in ("q.a", "q.a,1"):
+            fd = disk.create(f"{place}/{number}")
+            disk.write(fd, b"x")
+            disk.close(fd)
+    assert len(list((tmp_path / "q.a").iterdir())) == 3 == len(linked)
+    assert [p.read_bytes() for p in (tmp_path / "elsewhere").iterdir()] == [b"x"] * 3
     assert left_over(tmp_path) == []
