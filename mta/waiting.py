@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from mta.finding import Found, Job
     from mta.policy.decide import JobFacts, Verdict
     from mta.policy.foresee import Alternative, Foresight
-    from mta.spool.states import RecipientState
+    from mta.spool.states import Entry, RecipientState
     from mta.types import Recipient
 
-__all__ = ["BUSY", "LIMIT", "Outlook", "Wait", "gather"]
+__all__ = ["BUSY", "LIMIT", "Outlook", "Wait", "gather", "outlook"]
 
 PLAIN = ("local", "pipe", "list")  # programs that connect to nobody
 LIMIT = 0.3  # seconds that answers may take, all together
@@ -137,7 +137,7 @@ def _of_job(
     lock = 0 if job.untaken else holder(f"{config.spool}/{job.name.path}")
     for state, recipients in groups.items():
         found = [
-            _heard(config, job, state, pid, answer, lane)
+            outlook(config, job.entry, state, pid, answer, lane)
             for pid, answer, lanes in said
             if not answer.stopping
             for lane in lanes
@@ -148,11 +148,11 @@ def _of_job(
         yield Wait(job, tuple(recipients), state, tuple(found), silent, lock)
 
 
-def _heard(
-    config: Config, job: Job, state: RecipientState, pid: int, answer: Answer, lane: LaneAnswer
+def outlook(
+    config: Config, entry: Entry, state: RecipientState, pid: int, answer: Answer, lane: LaneAnswer
 ) -> Outlook:
     """Return the outlook of a lane that answered, for recipients in ``state``."""
-    own = state.seen_by(job.entry.own(lane.channel))
+    own = state.seen_by(entry.own(lane.channel))
     blank = replace(lane.job, last=0.0, retry_at=0.0, waits_for_host=False)
     facts = of_attempts(blank, own)
     gates = (
@@ -170,25 +170,31 @@ def _heard(
         lane.host,
         pid,
         sweep=answer.sweeps_at,
-        earliest=_earliest(lane.where, lane.at, gates, seen, answer),
+        earliest=_earliest(lane, gates, seen, answer, _interval(config, lane.channel)),
         others=_others(config, lane.channel, facts, own, lane.host, lane.room, answer.now),
     )
 
 
+def _interval(config: Config, name: str) -> float:
+    """Return how long the sweeps of a channel are apart; 0.0 where deliver decides."""
+    return next((c.interval for c in config.channels if c.name == name), 0.0)
+
+
 def _earliest(
-    where: str, at: float, gates: tuple[Verdict, ...], seen: Foresight, answer: Answer
+    lane: LaneAnswer, gates: tuple[Verdict, ...], seen: Foresight, answer: Answer, interval: float
 ) -> float:
-    """Return when a lane that foresees ``seen`` takes a job that is there; 0.0: at an event."""
-    if where in BUSY:
+    """Return when a lane that foresees ``seen`` takes a job; 0.0: at an event."""
+    if lane.where in BUSY:
         return answer.now
     if seen.events:
         return 0.0
-    if where != UNSEEN:
-        return max(seen.when, at)
+    if lane.where != UNSEEN:
+        return max(seen.when, lane.at)
     first = max(answer.now, answer.sweeps_at)
     if seen.when > first and any(verdict.gate == "age" for verdict in gates):
         # Too young for -o until then: the first sweep after that finds it.
-        return first + -(-(seen.when - first) // answer.interval) * answer.interval
+        interval = interval or answer.interval
+        return first + -(-(seen.when - first) // interval) * interval
     return max(seen.when, first)  # a sweep learns of it, and keeps it until its time
 
 

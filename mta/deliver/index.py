@@ -71,7 +71,7 @@ class Index:
         self._rests: list[tuple[float, Host]] = []  # a heap: when those may be asked again
         self._later: list[tuple[float, str, JobName, int]] = []  # a heap
         self._ready: tuple[list[tuple[Rank, Host]], list[tuple[Rank, Host]]] = ([], [])  # heaps
-        self._queued: dict[Host, Rank] = {}  # their entries; others in the heaps are stale
+        self._queued: dict[Host, tuple[bool, Rank]] = {}  # heap and entry; others are stale
         self._turns: dict[Host, list[int]] = {}  # by host: whose turn it is, and for how many
         self._serial = 0
         self._taken = 0
@@ -175,13 +175,14 @@ class Index:
         if not line or host in self._resting:
             return
         rank = line[0][:2] if host not in self._turns else (_FIRST, self._turns[host][0])
-        if self._queued.get(host, (float("inf"), 0)) <= rank:
+        side, known = self._is_unproven(host), self._queued.get(host)
+        if known is not None and known[0] == side and known[1] <= rank:
             return
-        self._queued[host] = rank
-        heap = self._ready[self._is_unproven(host)]
+        self._queued[host] = side, rank
+        heap = self._ready[side]
         heappush(heap, (rank, host))
         if len(heap) > 2 * len(self._queued) + SLACK:
-            heap[:] = [entry for entry in heap if self._queued.get(entry[1]) == entry[0]]
+            heap[:] = [each for each in heap if self._queued.get(each[1]) == (side, each[0])]
             heapify(heap)
 
     def take_host(self, unproven: bool) -> Host | None:
@@ -197,7 +198,7 @@ class Index:
             if not heap:
                 return None
             rank, host = heappop(heap)
-            if self._queued.get(host) != rank:
+            if self._queued.get(host) != (heap is others, rank):
                 continue
             del self._queued[host]
             if host in self._to_go.lines:

@@ -264,3 +264,18 @@ def test_hosts_that_have_to_prove_themselves_can_be_passed_over():
     assert index.take_host(unproven=False) == "known"
     assert index.take_host(unproven=False) is None
     assert index.take_host(unproven=True) == "new"
+
+
+def test_a_host_that_has_answered_is_no_more_passed_over():
+    unproven = {"new", "silent"}
+    index = Index(lambda host: host in unproven)
+    for number, host in enumerate(["new", "new", "silent"]):
+        index.offer(name(number, host))
+    index.pop(index.take_host(unproven=True))
+    index.ready("new")
+    unproven.discard("new")
+    assert index.take_host(unproven=False) is None  # nobody has said so yet
+    index.ready("new")
+    assert index.take_host(unproven=False) == "new"
+    assert index.take_host(unproven=True) == "silent"
+    assert index.take_host(unproven=True) is None
