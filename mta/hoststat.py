@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from mta.config.model import Config
+    from mta.policy.deadhosts import DeadHosts
 
 __all__ = ["NobodyError", "act", "bury", "hoststat", "lines", "purgestat", "revive", "table"]
 
@@ -135,13 +136,24 @@ def revive(config: Config, hosts: Sequence[str], now: float, channel: str = "") 
         News(now, each.name, host, None, signed)
         for each in config.channels
         if channel in ("", each.name)
-        for host in known.of(each.name)
-        if not wanted or host in wanted
+        for host in (_meant(known, each.name, wanted) if wanted else known.of(each.name))
     ]
     if wanted and not told:
         raise NobodyError(f"no deliver knows that {' or '.join(hosts)} fails")
     _tell(spool, told)
     return len(told)
+
+
+def _meant(known: DeadHosts, channel: str, wanted: set[str]) -> list[str]:
+    """Return those that fail of the hosts ``wanted``, and with them what fails for one cause.
+
+    That is the address at which a host failed, and the hosts that failed at an address.
+    """
+    failing = known.of(channel)
+    meant = [host for host in failing if host in wanted]
+    vias = [failing[host].via for host in meant if failing[host].via in failing]
+    behind = [host for word in meant if "]:" in word for host in known.behind(channel, word)]
+    return list(dict.fromkeys([*vias, *meant, *behind]))
 
 
 def bury(config: Config, hosts: Sequence[str], span: float, now: float, channel: str = "") -> int:

@@ -72,6 +72,16 @@ def test_purgestat_forgets_the_named_or_all(config, monkeypatch, capsys) -> None
     assert run(monkeypatch, capsys, "purgestat", *arguments)[0] == 0
 
 
+def test_what_fails_for_one_cause_is_revived_together(config) -> None:
+    word, now = "[192.0.2.1]:25", time.time()
+    for named in (word, "a.test"):
+        fail(config, word, "other.test")
+        fail(config, "a.test", "b.test", via=word)
+        hoststat.revive(config, [named], now + 1)
+        left = {"other.test"} if named == word else {"other.test", "b.test"}
+        assert set(known(config)) == left
+
+
 def test_mta_host_lists_as_json(config) -> None:
     now = time.time()
     fail(config, "a.test", at=now, via="[192.0.2.1]:25")

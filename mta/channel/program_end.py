@@ -17,19 +17,23 @@ from mta.channel.records import (
     FD,
     LINE_LIMIT,
     RECIPIENT_LIMIT,
+    AddressFact,
     Answer,
+    Avoid,
     Dispatch,
     Opening,
     Part,
     Quit,
     TlsFact,
     decode_words,
+    encode_address,
     encode_answer,
     encode_done,
     encode_outcome,
     encode_passed,
     encode_tls,
     parse,
+    read_avoid,
     read_job,
     read_recipient,
     with_param,
@@ -62,6 +66,7 @@ class ProgramEnd:
         self._asking: set[int] = set()  # jobs with a recipient whose success is to be reported
         self._inline: tuple[int, int] | None = None  # tag and octets of body still to come
         self._limit = 0
+        self._addresses = False
 
     @property
     def in_flight(self) -> int:
@@ -82,6 +87,7 @@ class ProgramEnd:
         self._state = SESSION[self._state, "answer"]
         self._body = answer.body
         self._limit = answer.jobs
+        self._addresses = answer.addresses
         return encode_answer(answer)
 
     def outcome(
@@ -125,17 +131,21 @@ class ProgramEnd:
         """Return the line that tells of one connection; b"" before the program said hello."""
         return encode_tls(fact) if (self._state, "tls") in SESSION else b""
 
+    def address(self, fact: AddressFact) -> bytes:
+        """Return the line that tells of an address; b"" if the hello did not say so."""
+        return encode_address(fact) if self._addresses else b""
+
     def _say(self, word: str, tag: int) -> None:
         state = self._jobs.get(tag, "absent")
         if (self._state, word) not in SESSION or (state, word) not in JOB[self._body]:
             raise LocalProtocolError(f"no {word!r} is due for job {tag}")
         self._jobs[tag] = JOB[self._body][state, word]
 
-    def receive(self, data: bytes) -> list[Opening | Dispatch | Part | Quit]:
+    def receive(self, data: bytes) -> list[Opening | Dispatch | Part | Avoid | Quit]:
         """Return what deliver said in ``data`` and before; RemoteProtocolError as in DeliverEnd."""
         buffer = self._buffer + data
         start = 0
-        events: list[Opening | Dispatch | Part | Quit] = []
+        events: list[Opening | Dispatch | Part | Avoid | Quit] = []
         while True:
             if self._inline is not None:
                 tag, left = self._inline
@@ -158,7 +168,7 @@ class ProgramEnd:
         return events
 
     def _take(
-        self, word: str, match: Match[bytes], events: list[Opening | Dispatch | Part | Quit]
+        self, word: str, match: Match[bytes], events: list[Opening | Dispatch | Part | Avoid | Quit]
     ) -> None:
         if word not in FROM_DELIVER:
             raise RemoteProtocolError(f"{word!r} is not a word for deliver")
@@ -177,6 +187,8 @@ class ProgramEnd:
             if not dict(self._options).get("jobs", "1").isdecimal():
                 raise RemoteProtocolError("option jobs is not a number")
             events.append(Opening(channel, queue, hostname, tuple(self._options)))
+        elif word == "avoid":
+            events.append(read_avoid(match))
         else:
             events.append(Quit())
 
@@ -185,7 +197,7 @@ class ProgramEnd:
         word: str,
         tag: int,
         match: Match[bytes],
-        events: list[Opening | Dispatch | Part | Quit],
+        events: list[Opening | Dispatch | Part | Avoid | Quit],
     ) -> None:
         state = walk(JOB[self._body], self._jobs.get(tag, "absent"), word)
         if word == "job":
@@ -209,7 +221,7 @@ class ProgramEnd:
         self,
         tag: int,
         body: Match[bytes] | None,
-        events: list[Opening | Dispatch | Part | Quit],
+        events: list[Opening | Dispatch | Part | Avoid | Quit],
     ) -> None:
         job, recipients = self._gathering.pop(tag)
         self._untold[tag] = set(recipients)

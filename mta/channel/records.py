@@ -21,7 +21,9 @@ from mta.channel.said import (
     EACH,
     FD,
     INLINE,
+    AddressFact,
     Answer,
+    Avoid,
     Dispatch,
     Done,
     Opening,
@@ -43,7 +45,9 @@ __all__ = [
     "LINE_LIMIT",
     "RECIPIENT_LIMIT",
     "VERSION",
+    "AddressFact",
     "Answer",
+    "Avoid",
     "Dispatch",
     "Done",
     "Opening",
@@ -53,7 +57,9 @@ __all__ = [
     "Told",
     "decode_mailbox",
     "decode_words",
+    "encode_address",
     "encode_answer",
+    "encode_avoid",
     "encode_dispatch",
     "encode_done",
     "encode_opening",
@@ -61,6 +67,8 @@ __all__ = [
     "encode_passed",
     "encode_tls",
     "parse",
+    "read_address",
+    "read_avoid",
     "read_job",
     "read_outcome",
     "read_recipient",
@@ -77,6 +85,10 @@ RECIPIENT_LIMIT = 100_000  # recipients of one job
 # The TEXT of an outcome is the rest of its line and may hold spaces as they are.
 _WORD = rb"([^ ]{1,8192})"
 _NUMBER = rb"([0-9]{1,15})"
+_REPLY = (
+    rb"(?P<code>(?P<class>[24])[0-9]{2}) (?P<status>(?P=class)\.[0-9]{1,3}\.[0-9]{1,3})"
+    rb" (?P<text>.*)"
+)
 _PATTERNS: dict[bytes, re.Pattern[bytes]] = {
     word: re.compile(pattern)
     for word, pattern in {
@@ -107,12 +119,16 @@ _PATTERNS: dict[bytes, re.Pattern[bytes]] = {
         rb" (?P<scope>recipient|message|host|channel) (?P<relay>[^ ]+) (?P<text>.*)",
         b"passed": rb"passed " + _NUMBER + rb" ([0-9]{1,15}|\*)",
         b"tls": rb"tls" + (b" " + _WORD) * 6 + rb"(?: ([a-z]{1,20}))?",
+        b"address": rb"address (\[[^ \]]{1,100}\]:[0-9]{1,5}) " + _REPLY,
+        b"avoid": rb"avoid " + _WORD + b" " + _NUMBER + b" " + _REPLY,
         b"done": rb"done " + _NUMBER,
     }.items()
 }
 _HELLOS = {
     "hello": re.compile(rb"hello ([0-9]{1,9}) " + _WORD + b" " + _WORD + b" " + _WORD),
-    "answer": re.compile(rb"hello ([0-9]{1,9}) (each|all) ([1-9][0-9]{0,5}) (fd|inline)( params)?"),
+    "answer": re.compile(
+        rb"hello ([0-9]{1,9}) (each|all) ([1-9][0-9]{0,5}) (fd|inline)( params)?( addresses)?"
+    ),
 }
 
 _CONTROL = bytes(range(0x20)) + b"\x7f"
@@ -181,8 +197,8 @@ def encode_opening(opening: Opening) -> bytes:
 
 def encode_answer(answer: Answer) -> bytes:
     """Return the program's greeting."""
-    params = " params" if answer.params else ""
-    return _line(f"hello {VERSION} {answer.settles} {answer.jobs} {answer.body}{params}")
+    more = (" params" if answer.params else "") + (" addresses" if answer.addresses else "")
+    return _line(f"hello {VERSION} {answer.settles} {answer.jobs} {answer.body}{more}")
 
 
 def encode_dispatch(dispatch: Dispatch, body: str = FD) -> bytes:
@@ -204,27 +220,12 @@ def encode_dispatch(dispatch: Dispatch, body: str = FD) -> bytes:
     ]
     lines += [
         _line(f"param {tag} {index} {name} {_word(value)}")
-        for index, name, value in _params(dispatch)
+        for index, name, value in dispatch.params()
     ]
     lines.append(b"send %d\n" % tag)
     if body == INLINE:
         lines.append(b"body %d %d\n" % (tag, dispatch.size))
     return b"".join(lines)
-
-
-def _params(dispatch: Dispatch) -> list[tuple[int | str, str, str]]:
-    """Return what ``param`` lines tell: index or "*", name, value."""
-    params: list[tuple[int | str, str, str]] = []
-    if dispatch.ret:
-        params.append(("*", "ret", dispatch.ret))
-    if dispatch.envid:
-        params.append(("*", "envid", dispatch.envid))
-    for r in dispatch.recipients:
-        if r.notify:
-            params.append((r.index, "notify", r.notify))
-        if r.orcpt:
-            params.append((r.index, "orcpt", r.orcpt))
-    return params
 
 
 def encode_passed(tag: int, index: int | None) -> bytes:
@@ -250,6 +251,20 @@ def encode_outcome(tag: int, index: int | None, outcome: Outcome, relay: str = "
         f"outcome {tag} {'*' if index is None else index} {reply.code} {reply.status} "
         f"{outcome.scope} {_word(relay[:255])} {_text(_clean(reply.text))}"
     )
+
+
+def encode_address(fact: AddressFact) -> bytes:
+    """Return the line that tells whether anybody answers at an address."""
+    return _line(f"address {_word(fact.address)} {_reply(fact.reply)}")
+
+
+def encode_avoid(avoid: Avoid) -> bytes:
+    """Return the line that tells for how long an address or a host is left alone."""
+    return _line(f"avoid {_word(avoid.what)} {avoid.seconds} {_reply(avoid.reply)}")
+
+
+def _reply(reply: Reply) -> str:
+    return f"{reply.code} {reply.status} {_text(_clean(reply.text))}"
 
 
 def encode_done(tag: int) -> bytes:
@@ -357,9 +372,23 @@ def read_tls(match: re.Match[bytes]) -> TlsFact:
     return TlsFact(*[_clean(word) for word in decode_words(match)])
 
 
+def read_address(match: re.Match[bytes]) -> AddressFact:
+    """Return a parsed ``address`` line as an AddressFact."""
+    return AddressFact(_unword(match[1]), _read_reply(match))
+
+
+def read_avoid(match: re.Match[bytes]) -> Avoid:
+    """Return a parsed ``avoid`` line as an Avoid."""
+    return Avoid(_unword(match[1]), int(match[2]), _read_reply(match))
+
+
+def _read_reply(match: re.Match[bytes]) -> Reply:
+    text = _clean(_unword(match["text"]))
+    return Reply(int(match["code"]), match["status"].decode(), text)
+
+
 def read_outcome(match: re.Match[bytes]) -> tuple[Outcome, str]:
     """Return a parsed ``outcome`` line as its Outcome and the relay named in it."""
-    text = _clean(_unword(match["text"]))
-    reply = Reply(int(match["code"]), match["status"].decode(), text)
+    reply = _read_reply(match)
     scope: str = match["scope"].decode()
     return Outcome(reply, scope), _clean(_unword(match["relay"]))  # type: ignore[arg-type]

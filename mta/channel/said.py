@@ -8,7 +8,7 @@ Units    ``size`` octets; ``arrived`` seconds since the epoch; ``tag`` the numbe
 
 from __future__ import annotations
 
-from mta.types import Host, Outcome, Recipient, ReversePath
+from mta.types import Host, Outcome, Recipient, Reply, ReversePath
 from mta.values import frozen
 
 __all__ = [
@@ -16,7 +16,9 @@ __all__ = [
     "EACH",
     "FD",
     "INLINE",
+    "AddressFact",
     "Answer",
+    "Avoid",
     "Dispatch",
     "Done",
     "Opening",
@@ -54,13 +56,15 @@ class Opening:
 class Answer:
     """How a program works: ``settles`` EACH or ALL, ``jobs`` at once, ``body`` FD or INLINE.
 
-    ``params``: it takes ``param`` lines, and the flags that came with them.
+    ``params``: it takes ``param`` lines, and the flags that came with them;
+    ``addresses``: it tells of addresses, and heeds what it is told of them.
     """
 
     settles: str
     jobs: int
     body: str = FD
     params: bool = False
+    addresses: bool = False
 
 
 @frozen
@@ -84,6 +88,16 @@ class Dispatch:
     envid: str = ""
     requiretls: bool = False
     binary: bool = False
+
+    def params(self) -> list[tuple[int | str, str, str]]:
+        """Return what ``param`` lines tell: index or "*", name, value."""
+        told: list[tuple[int | str, str, str]] = []
+        told += [("*", "ret", self.ret)] if self.ret else []
+        told += [("*", "envid", self.envid)] if self.envid else []
+        for r in self.recipients:
+            told += [(r.index, "notify", r.notify)] if r.notify else []
+            told += [(r.index, "orcpt", r.orcpt)] if r.orcpt else []
+        return told
 
 
 @frozen
@@ -116,6 +130,23 @@ class TlsFact:
     protocol: str
     cipher: str
     level: str = ""
+
+
+@frozen
+class AddressFact:
+    """At ``address``, "[192.0.2.1]:25", somebody answered (2yz), or nobody did (4yz)."""
+
+    address: str
+    reply: Reply
+
+
+@frozen
+class Avoid:
+    """Leave ``what``, an address or a host, alone for ``seconds``; for 0 it is well again."""
+
+    what: str
+    seconds: int
+    reply: Reply
 
 
 @frozen

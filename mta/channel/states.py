@@ -30,12 +30,15 @@ SESSION: dict[tuple[str, str], str] = {
     ("open", "outcome"): "open",
     ("open", "done"): "open",
     ("open", "tls"): "open",
+    ("open", "address"): "open",
+    ("open", "avoid"): "open",
     ("open", "quit"): "closing",
     ("closing", "answer"): "closing",
     ("closing", "passed"): "closing",
     ("closing", "outcome"): "closing",
     ("closing", "done"): "closing",
     ("closing", "tls"): "closing",
+    ("closing", "address"): "closing",
 }
 # The same for one job, by how the program takes bodies.
 JOB: dict[str, dict[tuple[str, str], str]] = {
@@ -61,8 +64,10 @@ JOB: dict[str, dict[tuple[str, str], str]] = {
         ("sent", "done"): "absent",
     },
 }
-FROM_DELIVER = frozenset(("hello", "option", "go", "job", "rcpt", "param", "send", "body", "quit"))
-FROM_PROGRAM = frozenset(("answer", "passed", "outcome", "done", "tls"))
+FROM_DELIVER = frozenset(
+    ("hello", "option", "go", "job", "rcpt", "param", "send", "body", "avoid", "quit")
+)
+FROM_PROGRAM = frozenset(("answer", "passed", "outcome", "done", "tls", "address"))
 
 
 def walk(table: dict[tuple[str, str], str], state: str, word: str) -> str:

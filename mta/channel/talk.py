@@ -28,7 +28,9 @@ from mta.channel.records import (
     EACH,
     LINE_LIMIT,
     RECIPIENT_LIMIT,
+    AddressFact,
     Answer,
+    Avoid,
     Dispatch,
     Done,
     Opening,
@@ -37,9 +39,11 @@ from mta.channel.records import (
     TlsFact,
     Told,
     decode_words,
+    encode_avoid,
     encode_dispatch,
     encode_opening,
     parse,
+    read_address,
     read_outcome,
     read_tls,
 )
@@ -50,7 +54,7 @@ from mta.values import replace
 
 __all__ = ["DeliverEnd", "Heard", "Part", "ProgramEnd", "Quit"]
 
-Heard = Answer | Told | Done | TlsFact  # what deliver hears from a program
+Heard = Answer | Told | Done | TlsFact | AddressFact  # what deliver hears from a program
 UNTOLD = Outcome(Reply(451, "4.3.0", "the channel program told no outcome"), CHANNEL)
 
 
@@ -177,6 +181,12 @@ class DeliverEnd:
         self._open[tag] = opened
         return tag, lines
 
+    def avoid(self, avoid: Avoid) -> bytes:
+        """Return the line that tells of an address or a host; b"" to whom that says nothing."""
+        if self._state != "open" or self.answer is None or not self.answer.addresses:
+            return b""
+        return encode_avoid(avoid)
+
     def quit(self) -> bytes:
         """Return the word that ends the conversation; b"" if it was said."""
         if self._state == "closing":
@@ -207,6 +217,8 @@ class DeliverEnd:
                 self._take_passed(match)
             elif word == "tls":
                 events.append(read_tls(match))
+            elif word == "address":
+                events.append(read_address(match))
             else:
                 events.append(self._take_answer(match))
         return events
@@ -223,12 +235,12 @@ class DeliverEnd:
             raise RemoteProtocolError("the channel program ended unasked")
 
     def _take_answer(self, match: Match[bytes]) -> Answer:
-        _, settles, jobs, body, params = decode_words(match)
+        _, settles, jobs, body, params, addresses = decode_words(match)
         if int(jobs) > self._offered:
             raise RemoteProtocolError(f"{jobs} jobs at once, where {self._offered} were offered")
         if self.answer is not None:
             raise RemoteProtocolError("a second hello")
-        self.answer = Answer(settles, int(jobs), body, bool(params))
+        self.answer = Answer(settles, int(jobs), body, bool(params), bool(addresses))
         return self.answer
 
     def _take_passed(self, match: Match[bytes]) -> None:

@@ -203,6 +203,9 @@ class Hosts:
 
     def revive(self, host: Host, now: float) -> None:
         """Forget that ``host`` is dead: it says that it is back, but has still to answer."""
+        failing = self._failing.get(host)
+        if failing is not None and failing.via:
+            self._pane.well(failing.via, now)  # or the program would not even try
         self._pane.well(host, now)
 
     def heard(self, host: Host, at: float, now: float, mono: float) -> DeadHost | None:

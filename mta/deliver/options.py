@@ -40,6 +40,7 @@ def _outward(config: Config, channel: Channel) -> list[tuple[str, str]]:
     """Return what smtp and lmtp have in common; what is not set is not told."""
     texts = [("ca", channel.ca), ("credentials", channel.credentials)]
     return [
+        ("addresses", "yes"),  # we heed what it tells of them, and tell what others found out
         ("port", str(channel.port)),
         ("per_host", str(channel.per_host)),
         *[("relay", relay) for relay in channel.relay],

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
 import subprocess
 
-from mta.channel.records import FD, Done, TlsFact, Told
+from mta.channel.records import FD, AddressFact, Answer, Avoid, Done, TlsFact, Told
 from mta.channel.talk import DeliverEnd
 from mta.deliver.options import command
 from mta.deliver.outbox import Outbox
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from mta.deliver.desk import Flight
     from mta.deliver.lane import Lane
     from mta.machine.log import Log
-    from mta.policy.deadhosts import News
     from mta.spool.entry import Envelope
 
 __all__ = ["ChannelProgram"]
@@ -51,6 +51,7 @@ LONGEST_WAIT = 60.0
 PIECE = 65536
 LINES_A_SECOND = 20  # of stderr that are logged
 LINE_OCTETS = 1000
+WELL = Reply(250, "2.0.0", "well again")
 
 
 class ChannelProgram:
@@ -157,8 +158,14 @@ class ChannelProgram:
         except OSError as error:
             self._log.warning(f"channel {self._channel.name}: nice: {error.strerror}")
 
-    def avoid(self, news: News) -> None:
-        """Tell it what others found out about an address."""
+    def avoid(self, what: str, seconds: float, reply: Reply | None) -> None:
+        """Tell it for how long an address is left alone; 0.0: it, or a host, is well."""
+        if self._end is None or self._outbox is None or self._quitting:
+            return
+        line = self._end.avoid(Avoid(what, math.ceil(seconds), reply or WELL))
+        if line:
+            self._outbox.add(line)
+            self.flush()
 
     def refusal(self, envelope: Envelope) -> Outcome | None:
         """Return the failure of a message that needs more than the program knows of."""
@@ -245,6 +252,11 @@ class ChannelProgram:
                 elif isinstance(event, TlsFact):
                     if self._connected is not None:
                         self._connected(event)
+                elif isinstance(event, AddressFact):
+                    self._lane.realm.address(event.address, event.reply)
+                elif isinstance(event, Answer):
+                    if event.addresses:
+                        self._lane.realm.brief()
                 elif isinstance(event, Done):
                     self.failures = 0
                     self._lane.done(event.tag)

@@ -19,6 +19,7 @@ from mta.config.host_rules import HostRules
 from mta.config.slow_lanes import origins, slow_lane
 from mta.deliver.board import Board
 from mta.deliver.hosts import Hosts
+from mta.policy.deadhosts import dead
 from mta.values import TYPE_CHECKING, frozen
 
 if TYPE_CHECKING:
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
     from mta.deliver.picker import Purse
     from mta.deliver.rules import Rules
     from mta.machine.log import Log
-    from mta.policy.deadhosts import News
-    from mta.types import Host, Outcome
+    from mta.policy.deadhosts import DeadHost, News
+    from mta.types import Host, Outcome, Reply
 
 __all__ = ["PLAIN", "Realm", "Ways", "ways_of"]
 
 ASKED_LIMIT = 1000  # hosts
+BRIEFED = 1000  # addresses that a new program is told of
 PLAIN = ("local", "pipe", "list")  # programs that connect to nobody: no host can be dead
 
 
@@ -77,8 +79,8 @@ class Realm:
         ways = Ways(Board(), HostRules((), channel)) if ways is None else ways
         self._channel, self._clock, self._log = channel, clock, log
         self._own, self._flag = ways.own, rules.dead_ttl
-        self._shelve = shelve
-        self.reach: Callable[[News], None] = _nobody  # told of addresses
+        self._shelve, self._heed_after = shelve, rules.force_before
+        self.reach: Callable[[str, float, Reply | None], None] = _nobody  # told of addresses
         self.demote_to = ways.demote_to
         self.slow = bool(ways.origins)
         self.probing = channel.program not in PLAIN
@@ -168,8 +170,10 @@ class Realm:
     def _heard(self, news: News) -> None:
         """Another lane or deliver, or a person, changed what is known of a host or an address."""
         host, now = news.host, self._clock.wall()
+        if news.failing is None:
+            self.reach(host, 0.0, None)  # the program remembers failures, too
         if "]:" in host:
-            self.reach(news)
+            self._avoid(host, now)
             return
         burial = self.hosts.heard(host, news.at, now, self._clock.monotonic())
         if burial is not None:
@@ -179,6 +183,32 @@ class Realm:
             if news.by_hand:
                 self._ask(host, now)
         self._move(host)
+
+    def address(self, word: str, reply: Reply) -> None:
+        """The program found out whether anybody answers at an address."""
+        now = self._clock.wall()
+        if reply.positive:
+            self.pane.well(word, now)
+        elif self._avoid(word, now) is None:  # else the attempt began before that was known
+            self.pane.failed(word, reply, now)
+            self._avoid(word, now)
+
+    def _avoid(self, word: str, now: float) -> DeadHost | None:
+        """Tell the program until when to leave an address alone; return that, if it is so."""
+        failing = self.pane.failing.get(word)
+        if failing is None or (failing.at < self._heed_after and not failing.hold):
+            return None
+        burial = dead(word, failing, self._ttl(word))
+        if burial is None or burial.until <= now:
+            return None
+        self.reach(word, burial.until - now, burial.reply)
+        return burial
+
+    def brief(self) -> None:
+        """Tell the program, which is new, what is known of addresses."""
+        now = self._clock.wall()
+        for word in [word for word in self.pane.failing if "]:" in word][-BRIEFED:]:
+            self._avoid(word, now)
 
     def _moved(self, news: News) -> None:
         self._move(news.host)
@@ -194,5 +224,5 @@ class Realm:
             self.sweep_due = self.sweep_due or away == self.slow
 
 
-def _nobody(_news: News) -> None:
+def _nobody(_what: str, _seconds: float, _reply: Reply | None) -> None:
     """Hear of an address before there is a program."""

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from mta.config.model import Channel, Config
     from mta.deliver.desk import Flight
     from mta.deliver.flags import Flags
-    from mta.policy.deadhosts import News
     from mta.spool.entry import Envelope
-    from mta.types import Outcome
+    from mta.types import Outcome, Reply
 
     class Program(Protocol):
         """The channel program as a lane sees it."""
@@ -42,8 +41,8 @@ if TYPE_CHECKING:
         def refusal(self, envelope: Envelope) -> Outcome | None:
             """Return the failure of a message that it cannot take, None if it can."""
 
-        def avoid(self, news: News) -> None:
-            """Tell it what others found out about an address."""
+        def avoid(self, what: str, seconds: float, reply: Reply | None) -> None:
+            """Tell it for how long an address is left alone; 0.0: it, or a host, is well."""
 
 
 __all__ = ["Rules", "rules_of", "thresholds_of", "tokens_of"]

@@ -48,9 +48,11 @@ async def serve(name: str, lmtp: bool) -> None:
 
     resolver = Resolver(options.nameservers, options.trust_ad)
     policies = StsCache(resolver, options.ca) if options.mta_sts else None
-    courier = Courier(options, resolver, settle, policies, conversation.tls, warn)
+    told = conversation.tls, warn, conversation.address
+    courier = Courier(options, resolver, settle, policies, *told)
     spare_collector()
-    conversation.answer(EACH if lmtp else ALL, int(conversation.opening.option("jobs", "1")))
+    jobs = int(conversation.opening.option("jobs", "1"))
+    conversation.answer(EACH if lmtp else ALL, jobs, courier.avoid)
     try:
         async for dispatch, body in conversation:
             in_flight += 1

@@ -21,7 +21,17 @@ import socket
 from collections.abc import Callable
 from typing import BinaryIO
 
-from mta.channel.records import ALL, EACH, FD, Answer, Dispatch, Opening, TlsFact
+from mta.channel.records import (
+    ALL,
+    EACH,
+    FD,
+    AddressFact,
+    Answer,
+    Avoid,
+    Dispatch,
+    Opening,
+    TlsFact,
+)
 from mta.channel.talk import Quit
 from mta.errors import RemoteProtocolError
 from mta.machine.wire import Event, Wire, defect, open_socket
@@ -50,6 +60,7 @@ class AsyncConversation:
         self._flushing = False
         self._reading = True
         self._error: Exception | None = None
+        self._avoid: Callable[[Avoid], None] | None = None
         self.opening = Opening("", "", "")
         self._loop.add_reader(sock.fileno(), self._read, self._wire.receive)
 
@@ -65,11 +76,16 @@ class AsyncConversation:
             conversation._loop.add_signal_handler(signal.SIGTERM, conversation._stop)
         return conversation
 
-    def answer(self, settles: str, jobs: int) -> None:
-        """Say hello: ``settles`` EACH or ALL, ``jobs`` at once or as many as were offered."""
+    def answer(self, settles: str, jobs: int, avoid: Callable[[Avoid], None] | None = None) -> None:
+        """Say hello: ``settles`` EACH or ALL, ``jobs`` at once or as many as were offered.
+
+        ``avoid`` hears what others found out about addresses, where deliver tells it.
+        """
         offered = int(self.opening.option("jobs", "1"))
         taken = max(1, min(jobs, offered))
-        self._say(self._wire.end.answer(Answer(settles, taken, FD, params=True)))
+        told = avoid is not None and self.opening.option("addresses") == "yes"
+        self._avoid = avoid
+        self._say(self._wire.end.answer(Answer(settles, taken, FD, True, told)))
 
     def __aiter__(self) -> AsyncConversation:
         return self
@@ -113,6 +129,10 @@ class AsyncConversation:
         """Tell of one connection that was made, or failed, for the log and RFC 8460's counters."""
         self._say(self._wire.end.tls(fact))
 
+    def address(self, fact: AddressFact) -> None:
+        """Tell whether anybody answered at an address."""
+        self._say(self._wire.end.address(fact))
+
     def done(self, tag: int) -> None:
         """End job ``tag``, of which every recipient was told."""
         self._say(self._wire.end.done(tag))
@@ -145,6 +165,9 @@ class AsyncConversation:
                 self._opened.set_result(event)
             elif isinstance(event, Quit):
                 self._hang_up()
+            elif isinstance(event, Avoid):
+                if self._avoid is not None:
+                    self._avoid(event)
             else:
                 self._jobs.put_nowait(event)
 

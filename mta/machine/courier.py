@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 
-from mta.channel.records import Dispatch, TlsFact
+from mta.channel.records import AddressFact, Avoid, Dispatch, TlsFact
 from mta.machine.credentials import Credentials
 from mta.machine.hops import NextHop, parse_next_hop
 from mta.machine.net import Endpoint
@@ -55,10 +55,12 @@ class Courier:
         policies: StsSource | None = None,
         report: Report = lambda fact: None,
         warn: Callable[[str], None] = lambda text: None,
+        tell: Callable[[AddressFact], None] = lambda fact: None,
     ) -> None:
         """Deliver by ``settings`` in the running loop; ``settle`` hears of each delivery once.
 
-        ``report`` hears of TLS, ``warn`` of what a person should know.
+        ``report`` hears of TLS, ``warn`` of what a person should know, ``tell`` of
+        addresses.
         """
         self.settings = settings
         self.settle = settle
@@ -72,7 +74,7 @@ class Courier:
         self.guide = Guide(settings, resolver, policies)
         self._policies, self._report = policies, report
         credentials = Credentials(settings.credentials, warn)
-        self._reach = Reach(settings, self.guide, credentials, report)
+        self._reach = Reach(settings, self.guide, credentials, report, tell)
         self._sites: dict[Target, Site] = {}
         self._ways: dict[tuple[str, str, bool], Site | Search | Pool] = {}
         self._hops: dict[str, NextHop] = {}  # what the texts say
@@ -95,6 +97,18 @@ class Courier:
                 self.settle(delivery, delivery.all(outcome), "", False)
                 return
         way.offer(delivery)
+
+    def avoid(self, told: Avoid) -> None:
+        """Heed what deliver says of an address; what is well again is tried at once."""
+        address = "]:" in told.what
+        if address:
+            self._reach.avoid(told, self.loop.time())
+        if told.seconds:
+            return
+        # Which sites a host's mail goes to is known for a while only; to ask costs little.
+        for site in self._sites.values():
+            if site.dead is not None and (not address or site.dead.relay.endswith(told.what)):
+                site.forget()
 
     def rest(self, connection: Connection, site: Site) -> None:
         """Keep ``connection`` of ``site``, which is idle, and let the longest idle go."""

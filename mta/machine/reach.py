@@ -2,19 +2,25 @@
 
 Hosts are tried in the order of their preference, and each of their addresses.
 One that failed is remembered for a while, and is tried last, so that the next
-connection does not wait for it again.  A host whose TLS failed, where TLS was
-not asked for, is spoken to in the clear for a while.
+connection does not wait for it again.  One that deliver says to avoid is not tried:
+all the names that lead to one dead address wait for one attempt.  A host whose TLS
+failed, where TLS was not asked for, is spoken to in the clear for a while.
 
 Source   RFC 5321 s5.1 (all addresses of all hosts, in order); RFC 7435 (TLS that
          nobody asked for must not keep mail from going).
 Units    Seconds of the loop's monotonic clock.
-State    The addresses that failed, and the hosts whose TLS did; lost on exit.
+State    The addresses that failed, or are to be avoided, and the hosts whose TLS
+         failed; lost on exit.
 
 Invariants, each a test in tests/machine/test_reach.py
     H1   An address that failed is tried after all that did not, but it is tried.
     H2   Only a host of level "may" is ever spoken to in the clear after its TLS failed.
     H3   A failure that is final stands only if every host gave a final one.
     H4   No more than REMEMBERED_MAX addresses and hosts are remembered.
+    H5   An address to avoid is not tried before its time; where all are, the answer is
+         a deferral of the host, without a connection.
+    H6   Of each address at which nobody answers, and of one that does after that, deliver
+         is told; not of one that has a connection open, nor of trouble with TLS.
 """
 
 from __future__ import annotations
@@ -22,7 +28,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from mta.channel.records import TlsFact
+from mta.channel.records import AddressFact, Avoid, TlsFact
+from mta.machine.avoided import Avoided
 from mta.machine.credentials import Credentials
 from mta.machine.exchangers import MxHost
 from mta.machine.net import numeric
@@ -95,12 +102,15 @@ class Reach:
         guide: Guide,
         credentials: Credentials,
         report: Report,
+        tell: Callable[[AddressFact], None] = lambda fact: None,
     ) -> None:
-        """``report`` hears of each connection that had to do with TLS."""
+        """``report`` hears of connections that had to do with TLS, ``tell`` of addresses."""
         self._settings = settings
         self._guide = guide
         self._credentials = credentials
         self._report = report
+        self._tell_address = tell
+        self._avoided = Avoided()
         self._terms = ClientTerms(
             settings.hostname,
             settings.lmtp,
@@ -124,7 +134,10 @@ class Reach:
             return Failure(hosts, "")
         until = now + OPENING_SHARE * owner.limit(BANNER)
         failure: Failure | None = None
-        for tried, (host, address) in enumerate(self._in_order(hosts, target.port, now)):
+        pairs, avoided = self._avoided.sift(self._in_order(hosts, target.port, now), target, now)
+        if not pairs and avoided is not None:
+            return avoided
+        for tried, (host, address) in enumerate(pairs):
             if tried and (tried >= ADDRESSES_MAX or owner.loop.time() > until):
                 break
             found = await self._try(owner, target, domain, host, address)
@@ -134,6 +147,13 @@ class Reach:
         return failure or Failure(
             Outcome(Reply(421, "4.4.4", "no address to connect to"), HOST), ""
         )
+
+    def avoid(self, told: Avoid, now: float) -> None:
+        """Heed what deliver says of an address."""
+        self._avoided.heed(told, now)
+        if not told.seconds:
+            address, _, port = told.what.rpartition(":")
+            self._bad.drop((address.strip("[]"), int(port)))
 
     def _in_order(
         self, hosts: tuple[MxHost, ...], port: int, now: float
@@ -175,6 +195,9 @@ class Reach:
             self._bad.add((address, target.port), owner.loop.time())
         else:
             self._bad.drop((address, target.port))
+        fact = self._avoided.learn(found, address, target.port, owner)
+        if fact is not None:
+            self._tell_address(fact)
         return found
 
     async def _connect(

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Generator
 from typing import BinaryIO
 
-from mta.channel.records import FD, Answer, Dispatch, Opening
+from mta.channel.records import FD, Answer, Avoid, Dispatch, Opening
 from mta.channel.talk import Quit
 from mta.errors import EX_OK, PosthouseError, exit_code
 from mta.machine.process import set_title
@@ -124,6 +124,8 @@ class _Loop:
                 self._wire.send(
                     self._wire.end.answer(Answer(service.settles, jobs, FD, params=True))
                 )
+            elif isinstance(event, Avoid):
+                continue  # we did not ask for it, and connect to nobody
             elif isinstance(event, Quit):
                 self._end()
             else:

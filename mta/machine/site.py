@@ -194,6 +194,10 @@ class Site:
         """False if nothing would be lost by forgetting this site."""
         return bool(self.waiting or self.live or self.opening or now < self._dead_until)
 
+    def forget(self) -> None:
+        """Ask again, though it failed a moment ago: it is said to be well."""
+        self.dead, self._dead_until = None, 0.0
+
     def sites(self) -> tuple[Site, ...]:
         """Return this site: a way of jobs may have several."""
         return (self,)

@@ -16,7 +16,7 @@ import socket
 from collections import deque
 from typing import BinaryIO
 
-from mta.channel.records import Dispatch, Opening
+from mta.channel.records import Avoid, Dispatch, Opening
 from mta.channel.talk import Part, ProgramEnd, Quit
 from mta.errors import PosthouseError, RemoteProtocolError, UsageError
 from mta.types import CHANNEL, Outcome, Reply
@@ -26,7 +26,7 @@ __all__ = ["Event", "Wire", "defect", "open_socket"]
 _DESCRIPTORS = 253  # SCM_MAX_FD of Linux
 _PIECE = 65536
 
-Event = Opening | tuple[Dispatch, BinaryIO] | Quit
+Event = Opening | tuple[Dispatch, BinaryIO] | Avoid | Quit
 
 
 def defect(error: BaseException) -> Outcome:
@@ -93,7 +93,7 @@ class Wire:
             return [Quit()]
         return [self._with_body(event) for event in self.end.receive(data)]
 
-    def _with_body(self, event: Opening | Dispatch | Part | Quit) -> Event:
+    def _with_body(self, event: Opening | Dispatch | Part | Avoid | Quit) -> Event:
         if isinstance(event, Part):
             raise RemoteProtocolError("an inline body, where a descriptor was asked for")
         if not isinstance(event, Dispatch):

@@ -7,18 +7,24 @@ from hypothesis import strategies as st
 from mta.channel.records import (
     INLINE,
     LINE_LIMIT,
+    AddressFact,
     Answer,
+    Avoid,
     Dispatch,
     Opening,
     TlsFact,
     decode_mailbox,
     decode_words,
+    encode_address,
     encode_answer,
+    encode_avoid,
     encode_dispatch,
     encode_opening,
     encode_outcome,
     encode_tls,
     parse,
+    read_address,
+    read_avoid,
     read_job,
     read_outcome,
     read_recipient,
@@ -64,6 +70,24 @@ def test_r1_a_fact_about_tls_comes_back(words: list[str], level: str) -> None:
     line = encode_tls(TlsFact(*words, level))
     name, match = parse(line.removesuffix(b"\n"))
     assert (name, read_tls(match)) == ("tls", fact)
+
+
+ADDRESS = st.builds(
+    lambda host, port: f"[{host}]:{port}",
+    st.sampled_from(["192.0.2.1", "2001:db8::1", "fe80::1%eth0"]),
+    st.integers(1, 65535),
+)
+
+
+@given(ADDRESS, worlds.replies.filter(lambda r: not r.permanent), st.integers(0, 10**9))
+def test_r1_words_about_addresses_come_back(address: str, reply: Reply, seconds: int) -> None:
+    fact = AddressFact(address, reply)
+    name, match = parse(encode_address(fact).removesuffix(b"\n"))
+    assert (name, read_address(match)) == ("address", fact)
+    for what in (address, "host.test"):
+        avoid = Avoid(what, seconds, reply)
+        name, match = parse(encode_avoid(avoid).removesuffix(b"\n"))
+        assert (name, read_avoid(match)) == ("avoid", avoid)
 
 
 def test_a_param_that_is_not_known_is_passed_over_and_one_for_nobody_is_an_error() -> None:
@@ -113,6 +137,8 @@ KNOWN = [
     b"param 1 2 notify NEVER",
     b"passed 1 *",
     b"tls x.test mx[192.0.2.1]:25 may % TLSv1.3 AES verified",
+    b"address [192.0.2.1]:25 421 4.4.1 silent",
+    b"avoid [192.0.2.1]:25 900 421 4.4.1 silent",
     b"option a b",
 ]
 

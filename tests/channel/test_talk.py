@@ -10,7 +10,9 @@ from mta.channel.records import (
     FD,
     INLINE,
     LINE_LIMIT,
+    AddressFact,
     Answer,
+    Avoid,
     Dispatch,
     Done,
     Opening,
@@ -390,3 +392,20 @@ def test_an_inline_body_is_as_long_as_its_job_said() -> None:
     lines = sent(deliver, 1)[1]
     with pytest.raises(RemoteProtocolError, match="long as its job"):
         program.receive(lines.replace(b"body 1 5", b"body 1 6"))
+
+
+def test_addresses_are_spoken_of_where_the_hello_said_so() -> None:
+    fact = AddressFact("[192.0.2.1]:25", Reply(421, "4.4.1", "connection timed out"))
+    avoid = Avoid("[2001:db8::1]:25", 900, Reply(421, "4.4.1", "no route 100%"))
+    deliver, program = opened()
+    assert deliver.avoid(avoid) == program.address(fact) == b""
+    deliver, program = DeliverEnd("c", "q", "mx.test", [("addresses", "yes")], 4), ProgramEnd()
+    program.receive(deliver.opening())
+    assert program.address(fact) == deliver.avoid(avoid) == b""
+    deliver.receive(program.answer(Answer(ALL, 4, FD, addresses=True)))
+    assert deliver.answer is not None and deliver.answer.addresses and not deliver.answer.params
+    assert deliver.receive(program.address(fact)) == [fact]
+    assert program.receive(deliver.avoid(avoid)) == [avoid]
+    program.receive(deliver.quit())
+    assert deliver.avoid(avoid) == b""
+    assert deliver.receive(program.address(fact)) == [fact]

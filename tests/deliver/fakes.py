@@ -178,8 +178,8 @@ class Program:
     def flush(self):
         pass
 
-    def avoid(self, news):
-        self.avoided.append(news)
+    def avoid(self, what, seconds, reply):
+        self.avoided.append((what, seconds))
 
     def refusal(self, envelope):
         return self.refuses

@@ -39,6 +39,7 @@ def told(config, name):
 
 def test_smtp_is_told_all_that_is_set(config):
     assert told(config, "hub") == (
+        ("addresses", "yes"),
         ("port", "27"),
         ("per_host", "20"),
         ("relay", "a.test:26 weight=3"),
@@ -56,6 +57,7 @@ def test_smtp_is_told_all_that_is_set(config):
 
 def test_smtp_is_told_where_we_take_mail_ourselves_at_its_port(config):
     assert told(config, "smtp") == (
+        ("addresses", "yes"),
         ("port", "25"),
         ("per_host", "20"),
         ("nameserver", "127.0.0.1:5300"),
@@ -69,6 +71,7 @@ def test_smtp_is_told_where_we_take_mail_ourselves_at_its_port(config):
 
 def test_lmtp(config):
     assert told(config, "boxes") == (
+        ("addresses", "yes"),
         ("port", "24"),
         ("per_host", "4"),
         ("relay", "unix:/run/lmtp"),

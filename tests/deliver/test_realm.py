@@ -21,7 +21,7 @@ def made(board, clock, of=FAST, *, demote_to="", origins=(), rules=(), ttl=None)
     shelved, reached = {}, []
     ways = Ways(board, HostRules(rules, of), demote_to, origins)
     realm = Realm(of, clock, Log(), ways, Rules(dead_ttl=ttl), shelved.__setitem__)
-    realm.reach = reached.append
+    realm.reach = lambda what, seconds, reply: reached.append((what, seconds))
     return realm, shelved, reached
 
 
@@ -93,14 +93,50 @@ def test_a_burial_by_hand_lasts_as_long_as_was_said():
     assert mine.hosts.facts("a", clock.now, 0.0).dead_until == EPOCH + 7200.0
 
 
+WORD = "[192.0.2.1]:25"
+
+
 def test_addresses_are_no_hosts():
     board, clock = Board(), Clock()
     mine, shelved, reached = made(board, clock)
-    board.pane("fast").failed("[192.0.2.1]:25", DOWN.reply, clock.now)
+    board.pane("fast").failed(WORD, DOWN.reply, clock.now)
     board.pane("fast").failed("[192.0.2.1]", DOWN.reply, clock.now)
     board.look(clock.now)
-    assert [n.host for n in reached] == ["[192.0.2.1]:25"] and list(shelved) == ["[192.0.2.1]"]
-    assert not len(mine)
+    assert reached == [(WORD, 112.5)] and list(shelved) == ["[192.0.2.1]"]
+    board.pane("fast").well(WORD, clock.now)
+    board.look(clock.now)
+    assert reached[1:] == [(WORD, 0.0)] and not len(mine)
+
+
+def test_what_the_program_finds_out_of_an_address_is_shared_and_counts_once():
+    board, clock = Board(), Clock()
+    mine, _, reached = made(board, clock)
+    other, _, heard = made(board, clock)
+    for _ in range(3):  # attempts that began together
+        mine.address(WORD, DOWN.reply)
+    board.look(clock.now)
+    assert mine.pane.failing[WORD].failures == 1
+    assert reached == [(WORD, 112.5)] * 3 and heard == [(WORD, 112.5)]
+    clock.now += 113
+    mine.address(WORD, DOWN.reply)
+    assert mine.pane.failing[WORD].failures == 2 and reached[-1] == (WORD, 225.0)
+    board.look(clock.now)
+    mine.learn("a", "a", DOWN, clock.monotonic(), "mx.a[192.0.2.1]:25")
+    clock.now += 1
+    mine.address(WORD, OK.reply)
+    board.look(clock.now)
+    assert heard[-2:] == [(WORD, 0.0), ("a", 0.0)] and not mine.pane.failing
+    assert mine.back(10) == ["a"] == other.back(10)
+
+
+def test_a_new_program_is_told_what_is_known_of_addresses():
+    board, clock = Board(), Clock()
+    mine, _, reached = made(board, clock)
+    for number in range(3):
+        board.pane("fast").failed(f"[192.0.2.{number}]:25", DOWN.reply, clock.now - 40 * number)
+    board.pane("fast").failed("host", DOWN.reply, clock.now)
+    mine.brief()
+    assert reached == [(f"[192.0.2.{n}]:25", 112.5 - 40 * n) for n in range(3)]
 
 
 def test_hosts_have_rules_of_their_own_and_l_goes_before():

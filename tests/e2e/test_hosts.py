@@ -44,6 +44,21 @@ def test_what_one_deliver_finds_dead_another_leaves_alone(new_house, new_sink) -
     assert failing(house)[DOWN]["failures"] == 1
 
 
+def test_a_word_of_the_operator_wakes_all(new_house, new_sink) -> None:
+    sink: Sink = new_sink("hang up")
+    house = make(new_house, sink)
+    for _ in range(2):
+        house.start("deliver", "-b", "-csmtp")
+    house.submit_many(iter([letter(n) for n in range(4)]))
+    wait(lambda: DOWN in failing(house))
+    wait(lambda: len(house.run("mta", "queue", "--json", "--deferred").stdout.split("\n")) == 5)
+    sink.behaviour = "accept"
+    house.run("mta", "host", "revive", DOWN)
+    wait(lambda: len(sink.messages) == 4, within=15)
+    assert not failing(house) and not house.jobs()
+    assert house.run("mta", "host", "revive", DOWN).returncode == 1
+
+
 def test_a_host_buried_by_hand_is_left_alone(new_house, new_sink) -> None:
     sink: Sink = new_sink()
     house = make(new_house, sink, hosts=f"{DOWN} good.example")
@@ -55,3 +70,34 @@ def test_a_host_buried_by_hand_is_left_alone(new_house, new_sink) -> None:
     assert "left alone" in house.run("hoststat").stdout
     house.run("purgestat", DOWN)
     wait(lambda: len(sink.messages) == 2, within=15)
+
+
+def test_a_success_of_one_wakes_the_other(new_house, new_sink) -> None:
+    sink: Sink = new_sink("hang up")
+    house = make(new_house, sink)
+    house.start("deliver", "-b", "-csmtp")
+    house.submit_many(iter([letter(1), letter(2)]))
+    wait(lambda: DOWN in failing(house))
+    sink.behaviour = "accept"
+    house.run("deliver", "-csmtp", house.jobs()[0].name.split(".")[0])  # by hand, heeding nobody
+    wait(lambda: len(sink.messages) == 2, within=15)
+    assert not failing(house)
+
+
+def test_one_address_of_many_names_costs_one_attempt(new_house, new_sink) -> None:
+    sink: Sink = new_sink("hang up")
+    names = [f"n{number}.example" for number in range(30)]
+    house = make(new_house, sink, hosts=" ".join(names))
+    house.start("deliver", "-b", "-csmtp")
+    house.submit_many(iter([letter(0, names[0])]))
+    wait(lambda: any("]:" in host for host in failing(house)))
+    made = sink.connections
+    house.start("deliver", "-b", "-csmtp")
+    house.submit_many(iter([letter(n, host) for n, host in enumerate(names)]))
+    wait(lambda: set(names) <= set(failing(house)))
+    assert sink.connections == made
+    sink.behaviour = "accept"
+    word = next(host for host in failing(house) if "]:" in host)
+    house.run("mta", "host", "revive", word)
+    wait(lambda: len(sink.messages) == 31, within=20)
+    assert not failing(house)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mta.channel.records import TlsFact
+from mta.channel.records import AddressFact, Avoid, TlsFact
 from mta.machine import reach as reach_module
 from mta.machine.credentials import Credentials
 from mta.machine.exchangers import MxHost
@@ -82,7 +82,9 @@ class Net:
         self._answer = answer
         given = Settings("mx.example.test")
         report = self.told.append
-        self.reach = Reach(given, guide, Credentials("", print), report)  # type: ignore[arg-type]
+        self.addresses_told: list[AddressFact] = []
+        told = report, self.addresses_told.append
+        self.reach = Reach(given, guide, Credentials("", print), *told)  # type: ignore[arg-type]
 
     async def connect(self, owner: Any, terms: Any, place: Place) -> Connection | Failure:
         self.tried.append(place)
@@ -245,3 +247,71 @@ def test_lookups_that_take_too_long_are_a_deferral(monkeypatch: pytest.MonkeyPat
     found = net.open()
     assert isinstance(found, Failure)
     assert (found.outcome.reply.status, found.outcome.scope) == ("4.4.3", HOST)
+
+
+@settings(max_examples=60)
+@given(
+    st.dictionaries(st.sampled_from(ADDRESSES), st.integers(0, 500), max_size=6),
+    st.sets(st.sampled_from(ADDRESSES)),
+    st.floats(0.0, 600.0),
+)
+def test_h5_addresses_to_avoid_are_not_tried_before_their_time(
+    avoided: dict[str, int], well: set[str], later: float
+) -> None:
+    hosts = [MxHost("a.test", ADDRESSES[:3]), MxHost("b.test", ADDRESSES[3:])]
+    net = Net(failure, Guide(hosts))
+    for address, seconds in avoided.items():
+        net.reach.avoid(Avoid(f"[{address}]:25", seconds, DOWN.reply), 0.0)
+    for address in well:
+        net.reach.avoid(Avoid(f"[{address}]:25", 0, Reply(250, "2.0.0", "well")), 0.0)
+    net.reach.avoid(Avoid(f"[{ADDRESSES[0]}]:26", 1000, DOWN.reply), 0.0)  # another port
+    net.owner.loop.now = later
+    expected = [a for a in ADDRESSES if a in well or later >= avoided.get(a, 0)]
+    found = net.open()
+    assert net.addresses == expected
+    assert isinstance(found, Failure) and found.outcome == DOWN
+    if not expected:
+        assert found.relay == f"b.test[{ADDRESSES[-1]}]:25"
+
+
+def test_h6_deliver_is_told_who_does_not_answer_and_who_does_again() -> None:
+    net = Net(failure, Guide([MxHost("a.test", ADDRESSES[:2])]))
+    net.open()
+    words = [f"[{address}]:25" for address in ADDRESSES]
+    assert [(f.address, f.reply) for f in net.addresses_told] == [
+        (word, DOWN.reply) for word in words[:2]
+    ]
+    net.addresses_told.clear()
+    net._answer = lambda place: None
+    net.open()
+    net.open()
+    net.reach.avoid(Avoid(words[1], 0, DOWN.reply), 0.0)
+    assert [(f.address, f.reply.code) for f in net.addresses_told] == [(words[0], 250)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Outcome(Reply(421, "4.7.0", "too many connections"), HOST),
+        Outcome(Reply(421, "4.3.5", "credentials"), HOST),
+        NEVER,
+    ],
+)
+def test_h6_refusals_are_of_a_name_or_of_us(said: Outcome) -> None:
+    net = Net(lambda place: failure(place, said), Guide([MxHost("a.test", ADDRESSES[:1])]))
+    net.open()
+    assert not net.addresses_told
+
+
+def test_h6_trouble_with_tls_or_an_open_connection_is_no_silence() -> None:
+    guide = Guide([MxHost("a.test", ADDRESSES[:1])], TlsPolicy("require"))
+    net = Net(lambda place: failure(place, tls="validation-failure"), guide)
+    net.open()
+    net._answer = failure
+    open_one = Connection(net.owner, "us", f"b.test[{ADDRESSES[0]}]:25")
+    net.owner.connections.add(open_one)
+    net.open()
+    assert not net.addresses_told
+    net.owner.connections.clear()
+    net.open()
+    assert len(net.addresses_told) == 1
