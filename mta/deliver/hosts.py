@@ -175,6 +175,8 @@ class Hosts:
         record.answered = mono
         record.proven = True
         self._settle_question(host)
+        if self._failing and (via := _via(relay)):
+            self._pane.well(via, now)
         return self._well(host, now)
 
     def _failed(

@@ -129,6 +129,26 @@ def test_the_address_of_a_relay_is_known():
     assert [f.via for f in board.pane("smtp").failing.values()] == ["[192.0.2.1]:25", "", ""]
 
 
+def test_an_answer_revives_the_address_that_it_came_from():
+    board = Board()
+    pane = board.pane("smtp")
+    hosts = Hosts(900.0, True, pane)
+    pane.failed("[192.0.2.1]:25", DOWN.reply, 1.0)
+    pane.failed("[192.0.2.2]:25", DOWN.reply, 1.0)
+    hosts.learn("a", OK, 2.0, 3.0, 3.0, "mx.a.test[192.0.2.1]:25")
+    assert list(pane.failing) == ["[192.0.2.2]:25"]
+
+
+def test_who_says_that_he_is_back_is_tried_at_his_address():
+    board = Board()
+    pane = board.pane("smtp")
+    hosts = Hosts(900.0, True, pane)
+    pane.failed("[192.0.2.1]:25", DOWN.reply, 1.0)
+    hosts.learn("a", DOWN, 2.0, 3.0, 3.0, "mx.a.test[192.0.2.1]:25")
+    hosts.revive("a", 4.0)
+    assert not pane.failing
+
+
 def test_the_records_are_bounded():
     hosts = Hosts(900.0, probing=True)
     hosts.launch("busy")
