@@ -71,7 +71,7 @@ class Board:
         """Return what a lane sees of ``channel``; ``listener`` hears of what others change."""
         if listener is not None:
             self._listeners.setdefault(channel, []).append(listener)
-        return Pane(self, channel, self._known.of(channel), listener)
+        return Pane(self, channel, self._known.of(channel), listener, self._who)
 
     def failed(
         self,
@@ -133,11 +133,17 @@ class Pane:
     """One lane's view of one channel's hosts."""
 
     def __init__(
-        self, board: Board, channel: str, failing: dict[Host, Failing], by: Listener | None
+        self,
+        board: Board,
+        channel: str,
+        failing: dict[Host, Failing],
+        by: Listener | None,
+        who: str,
     ) -> None:
         self._board = board
         self._channel = channel
         self._by = by
+        self.who = who
         self.failing = failing  # the board's own: to look into
 
     def failed(self, host: Host, reply: Reply, now: float, via: str = "") -> Failing:

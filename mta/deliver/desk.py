@@ -150,6 +150,7 @@ class Desk:
             not_before=flight.not_before,
             jitter=random(),
             retry=flight.retry,
+            own=flight.claim.entry.own(self._channel.name),
         )
         parts = self._parts(flight, made)
         silent = parts.pop("", None)

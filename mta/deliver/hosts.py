@@ -224,9 +224,14 @@ class Hosts:
         record.proven = not self._probing
         return self._dead(host, record, now)
 
-    def news(self, host: Host, message_id: str) -> bool:
-        """Tell, once, whether a job with this id has yet to be told why its host is left alone."""
-        record = self._record(host)
+    def news(self, host: Host, message_id: str, arrived: float) -> bool:
+        """Tell, once, whether a job with this id has yet to be told why its host is left alone.
+
+        What was there when another deliver found out is that one's to tell.
+        """
+        record, failing = self._record(host), self._failing.get(host)
+        if failing is not None and failing.who != self._pane.who and arrived <= failing.at:
+            return False
         if message_id <= record.told:
             return False
         record.told = message_id

@@ -53,13 +53,14 @@ def fates(
     not_before: float = 0.0,
     jitter: float = 0.0,
     retry: Retry | None = None,
+    own: str = "",
 ) -> list[Fate]:
     """Return what becomes of the recipients ``tried``.
 
     ``told`` holds outcome and relay by the recipient's index; ``expires`` is when the
     job is given up, None if by the channel's normal time; ``not_before`` is
     when a dead host may be tried again, 0.0 if it lives; ``retry`` the host's own
-    rules, None for the channel's.
+    rules, None for the channel's; ``own`` is the channel as the job calls it.
     """
     made = []
     if expires is None:
@@ -74,7 +75,7 @@ def fates(
             if now >= expires:
                 fate, outcome = FAILED, expiry(outcome)
             else:
-                attempts = state.attempts + 1
+                attempts = state.seen_by(own).attempts + 1
                 rules = channel.retry if retry is None else retry
                 when = max(_next(attempts, rules, arrived, now, outcome, jitter), not_before)
                 # The last attempt is made when the job expires, not hours later.

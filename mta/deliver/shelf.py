@@ -53,7 +53,7 @@ class Shelf:
 
     def note(self, name: JobName) -> None:
         """Take in a name whose host is dead."""
-        if self._hosts.news(name.host, name.id) or self._over(name):
+        if self._hosts.news(name.host, name.id, arrived(name.id)) or self._over(name):
             self._untold.append(name)
 
     def _over(self, name: JobName) -> bool:

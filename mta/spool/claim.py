@@ -72,7 +72,7 @@ class Claim:
                 segment, mark_line(self.name, None if finished else final)
             )
             if not (finished and marked):
-                self._append(encode_lines(settlements, self._attempts() + 1, channel))
+                self._append(encode_lines(settlements, self._attempts(channel), channel))
             if final and not marked:
                 self._settle_file(finished)  # after its checkpoint the file alone counts
             elif finished:
@@ -114,8 +114,10 @@ class Claim:
         except OSError as error:
             raise SpoolError(f"cannot note on {self.name.path}: {error.strerror}") from error
 
-    def _attempts(self) -> int:
-        return max(state.attempts for state in self.entry.states)
+    def _attempts(self, channel: str) -> dict[int, int]:
+        """Count the attempt by recipients: each has a schedule of its own on each channel."""
+        pairs = zip(self.entry.job.recipients, self.entry.states, strict=True)
+        return {r.index: state.seen_by(channel).attempts + 1 for r, state in pairs}
 
     def _append(self, lines: bytes) -> None:
         torn, self._torn = self._torn, True  # until all of it is written

@@ -62,7 +62,7 @@ from mta.values import TYPE_CHECKING, replace
 from mta.words import quote, unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from mta.types import ReversePath, State
 
@@ -158,16 +158,18 @@ def encode_note(note: Note) -> bytes:
     return f"! {note.word} {note.at:.6f} {quote(note.who)} {text}\n".encode()
 
 
-def encode_lines(settlements: Iterable[Settlement], attempts: int, channel: str = "") -> bytes:
-    """Return the lines that an attempt appends; ``attempts`` counts it.
+def encode_lines(
+    settlements: Iterable[Settlement], attempts: int | Mapping[int, int], channel: str = ""
+) -> bytes:
+    """Return the lines that an attempt appends; ``attempts`` counts it, for all or by recipient.
 
     ``channel`` is who made it, "" for the job's own.
     """
     out = []
     for s in settlements:
-        reply = s.outcome.reply
+        reply, count = s.outcome.reply, attempts if isinstance(attempts, int) else attempts[s.index]
         out.append(
-            f"={channel} {s.index} {s.state} {s.at:.6f} {s.retry_at:.6f} {attempts} {reply.code} "
+            f"={channel} {s.index} {s.state} {s.at:.6f} {s.retry_at:.6f} {count} {reply.code} "
             f"{reply.status} {s.outcome.scope} {Reply.clean(reply.text)}\n"
         )
     return "".join(out).encode()

@@ -160,10 +160,15 @@ def test_the_records_are_bounded():
 
 def test_news_is_told_once():
     hosts = Hosts(900.0, probing=True)
-    assert [hosts.news("a", i) for i in ("1", "2", "2", "1", "3")] == [
-        True,
-        True,
-        False,
-        False,
-        True,
-    ]
+    told = [hosts.news("a", i, 0.0) for i in ("1", "2", "2", "1", "3")]
+    assert told == [True, True, False, False, True]
+
+
+def test_news_is_told_by_who_found_out_or_of_what_came_later():
+    mine, theirs = Board(None, "me"), Board(None, "they")
+    for board in (mine, theirs):
+        board.pane("smtp").failed("a", DOWN.reply, 100.0)
+    other = Hosts(900.0, True, mine.pane("smtp"))
+    mine._known.apply(theirs._known.failed("smtp", "a", DOWN.reply, 110.0, who="they"), 110.0)
+    assert not other.news("a", "1", 105.0) and other.news("a", "2", 111.0)
+    assert Hosts(900.0, True, theirs.pane("smtp")).news("a", "1", 50.0)

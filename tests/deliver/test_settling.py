@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mta.config.model import Retry
 from mta.deliver.settling import UNTOLD, fates, spare
 from mta.spool.entry import RecipientState
 from mta.types import DEFERRED, DELIVERED, FAILED, Mailbox, Outcome, Recipient, Reply
@@ -54,3 +55,31 @@ def test_n3_what_cannot_be_told_is_not_failed(told):
             assert str(before.settlement.outcome.reply) in after.settlement.outcome.reply.text
         else:
             assert after == before
+
+
+GREY = Outcome(Reply(451, "4.7.1", "greylisted, come back later"))
+BUSY = Outcome(Reply(421, "4.3.2", "busy"))
+
+
+def times(outcome, **more):
+    made = fates(TRIED, dict.fromkeys(range(6), (outcome, "")), arrived=0.0, now=0.0, **more)
+    return [fate.settlement.retry_at for fate in made]
+
+
+def test_each_recipient_has_its_own_schedule_and_greylisting_shortens_the_first_waits():
+    patient = channel(fail_after=1e6)
+    assert times(BUSY, channel=patient) == [300.0, 600.0, 1200.0, 2400.0, 4800.0, 9600.0]
+    assert times(GREY, channel=patient) == [300.0, 300.0, 300.0, 2400.0, 4800.0, 9600.0]
+
+
+def test_a_host_may_have_rules_of_its_own():
+    steps = Retry(1.0, 1.0, 1.0, steps=(60.0, 900.0))
+    assert times(BUSY, channel=channel(fail_after=1e6), retry=steps) == [60.0] + [900.0] * 5
+
+
+def test_the_attempts_of_another_channel_do_not_count():
+    first = RecipientState(DEFERRED, 9, 1.0, 2.0, BUSY, "dial", (RecipientState(DEFERRED, 1),))
+    told, c = {0: (BUSY, "")}, channel(fail_after=1e6)
+    for own, expected in (("", 600.0), ("dial", 14400.0), ("third", 300.0)):
+        (fate,) = fates([(TRIED[0][0], first)], told, c, arrived=0.0, now=0.0, own=own)
+        assert fate.settlement.retry_at == expected

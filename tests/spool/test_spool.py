@@ -50,6 +50,25 @@ def test_a_deferral_stays_with_its_reason(spool):
     assert spool.peek(name).states[0].attempts == 2
 
 
+def test_each_recipient_counts_its_own_attempts_on_each_channel(spool):
+    accept(spool, job(recipients=2))
+    take_in(spool)
+    (name,) = all_names(spool)
+    claim = spool.claim(name)
+    claim.settle([settle(0, BUSY, DEFERRED)])
+    claim.release()
+    claim = spool.claim(name)
+    claim.settle([settle(0, BUSY, DEFERRED), settle(1, BUSY, DEFERRED)])
+    claim.release()
+    claim = spool.claim(name)
+    claim.settle([settle(1, BUSY, DEFERRED)], "", "dial")
+    claim.release()
+    states = spool.peek(name).states
+    assert [s.attempts for s in states] == [2, 1]
+    assert [s.seen_by("").attempts for s in states] == [2, 1]
+    assert [s.seen_by("dial").attempts for s in states] == [0, 1]
+
+
 def test_s7_a_failure_needs_its_dsn(spool):
     accept(spool)
     take_in(spool)
