@@ -101,3 +101,31 @@ def test_one_address_of_many_names_costs_one_attempt(new_house, new_sink) -> Non
     house.run("mta", "host", "revive", word)
     wait(lambda: len(sink.messages) == 31, within=20)
     assert not failing(house)
+
+
+def test_a_host_that_fails_for_long_is_the_slow_lanes_until_it_answers(new_house, new_sink) -> None:
+    retry = "dead_ttl: 1s, retry: {first: 1s, factor: 1, max: 2s}"
+    fast = (
+        f"{{name: smtp, program: smtp, table: hosts, demote_to: turkey, demote_after: 2s, {retry}}}"
+    )
+    slow = f"{{name: turkey, program: smtp, queue: smtp, {retry}}}"
+    house: House = new_house(
+        channels=[LOCAL, fast, slow], daemons=["deliver -b -csmtp", "deliver -b -cturkey"]
+    )
+    bad, good = new_sink("hang up"), new_sink()
+    rows = f"{DOWN} 127.0.0.1:{bad.port}\ngood.example 127.0.0.1:{good.port}\n"
+    (house.root / "hosts").write_text(rows)
+    house.start("deliver", "-b", "-csmtp", "-T1")
+    house.start("deliver", "-b", "-cturkey", "-T1")
+    (ident,) = house.submit_many(iter([letter(1)]))
+    wait(lambda: [e["begins"] for e in house.events("demotion")] == [True])
+    wait(lambda: {"smtp", "turkey"} == {e["channel"] for e in house.attempts(ident, "deferred")})
+    house.submit_many(iter([letter(2, "good.example")]))  # the fast lane goes on
+    wait(lambda: len(good.messages) == 1)
+    bad.behaviour = "accept"
+    wait(lambda: len(bad.messages) == 1)
+    wait(lambda: [e["channel"] for e in house.attempts(ident, "delivered")] == ["turkey"])
+    wait(lambda: [e["begins"] for e in house.events("demotion")] == [True, False])
+    (ident,) = house.submit_many(iter([letter(3)]))
+    wait(lambda: len(bad.messages) == 2)
+    wait(lambda: [e["channel"] for e in house.attempts(ident, "delivered")] == ["smtp"])
