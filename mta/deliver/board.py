@@ -73,6 +73,12 @@ class Board:
             self._listeners.setdefault(channel, []).append(listener)
         return Pane(self, channel, self._known.of(channel), listener, self._who)
 
+    def leave(self, listener: Listener) -> None:
+        """A lane has ended: its listener hears of nothing more."""
+        for listeners in self._listeners.values():
+            while listener in listeners:
+                listeners.remove(listener)
+
     def failed(
         self,
         channel: str,

@@ -84,6 +84,7 @@ class Realm:
         self.demote_to = ways.demote_to
         self.slow = bool(ways.origins)
         self.probing = channel.program not in PLAIN
+        self._board = ways.board
         self.pane = ways.board.pane(channel.name, self._heard)
         panes = [(ways.board.pane(o.name, self._moved), o.demote_after) for o in ways.origins]
         self.hosts = Hosts(
@@ -96,6 +97,11 @@ class Realm:
         self._back: dict[Host, None] = {}
         self._asked: dict[Host, float] = {}  # when hosts asked for their mail, or a person did
         self.sweep_due = False
+
+    def leave(self) -> None:
+        """The lane has ended: hear of nothing more."""
+        self._board.leave(self._heard)
+        self._board.leave(self._moved)
 
     def _ttl(self, host: Host) -> float:
         """Return for how long at most a host is left alone: -l goes before mta.yaml."""

@@ -54,6 +54,7 @@ class DeadHost:
     reply: Reply  # always 4yz: what a job that waits meanwhile is deferred with
     until: float
     failures: int = 32  # in a row; of so many the pause is the TTL
+    who: str = ""  # found out, or said so
 
 
 @frozen
@@ -111,7 +112,8 @@ def dead(host: Host, failing: Failing, ttl: float, jitter: float = 0.0) -> DeadH
     if ttl <= 0:
         return None
     wait = failing.hold or pause(failing.failures, ttl, jitter)
-    return DeadHost(host, failing.reply, failing.at + wait, failing.failures)
+    who = failing.who.removeprefix(PERSON)
+    return DeadHost(host, failing.reply, failing.at + wait, failing.failures, who)
 
 
 class DeadHosts:

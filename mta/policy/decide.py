@@ -202,7 +202,8 @@ def _dead(_job: JobFacts, host: HostFacts, _room: Room, now: float) -> Verdict |
     if host.dead is None or host.dead_until <= now:
         return None
     reason = f"host is dead: {host.dead.reply}"
-    return Verdict(SKIP, reason, host.dead_until, HOST, "dead", "", host.dead_since)
+    who = host.dead.who
+    return Verdict(SKIP, reason, host.dead_until, HOST, "dead", who, host.dead_since)
 
 
 def _due(job: JobFacts, host: HostFacts, room: Room, now: float) -> Verdict | None:

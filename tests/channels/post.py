@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
-from mta.channel.records import Dispatch, TlsFact
+from mta.channel.records import AddressFact, Dispatch, TlsFact
 from mta.machine.courier import Courier
 from mta.machine.net import Endpoint
 from mta.machine.outward import Settings
@@ -40,6 +40,7 @@ class Post:
         self.passed: list[bool] = []
         self.tls: list[TlsFact] = []
         self.warned: list[str] = []
+        self.addresses: list[AddressFact] = []
         self.tags = 0
         self._changed = asyncio.Event()
         given = {"hostname": HOSTNAME, "port": port, "per_host": 1, **options}
@@ -50,6 +51,7 @@ class Post:
             policies,
             self.tls.append,
             self.warned.append,
+            self.addresses.append,
         )
 
     def _settle(

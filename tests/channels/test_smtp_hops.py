@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mta.channel.records import Avoid
 from mta.machine import courier, site
 from mta.machine import credentials as credentials_module
 from mta.machine import relays as relays_module
@@ -473,3 +474,43 @@ def test_a_host_that_insists_on_tls_which_failed_is_waited_for(
     connection: Any = SimpleNamespace(tls=result)
     outcome = Outcome(Reply(code, "5.7.0", text), MESSAGE)
     assert site._unheeded(outcome, connection, target) == spared
+
+
+def test_an_address_to_avoid_is_left_alone_until_it_is_well() -> None:
+    async def talk() -> None:
+        hosts = Hosts(ONE)
+        await hosts.start()
+        post = Post(hosts.port)
+        word, down = f"[{ONE}]:{hosts.port}", Reply(421, "4.4.1", "known to be silent")
+        post.courier.avoid(Avoid(word, 1000, down))
+        for name in (f"[{ONE}]", ONE):
+            post.offer(host=name)
+        await post.wait()
+        assert [(o.reply, o.scope) for o in post.outcomes] == [(down, HOST)] * 2
+        assert all(relay.endswith(word) for _, _, relay in post.settled)
+        assert hosts.counts() == {ONE: 0}
+        post.courier.avoid(Avoid(word, 0, down))
+        await post.send(host=ONE)
+        assert post.codes[-1] == 250 and hosts.counts() == {ONE: 1}
+
+    run(talk())
+
+
+@pytest.mark.parametrize("what", ["an address", "a name"])
+def test_who_is_said_to_be_well_is_asked_though_he_failed_a_moment_ago(what: str) -> None:
+    async def talk() -> None:
+        hosts = Hosts(ONE)
+        post = Post(hosts.port)
+        await post.send(host=ONE)
+        assert [fact.address for fact in post.addresses] == [f"[{ONE}]:{hosts.port}"]
+        await hosts.start()
+        await post.send(host=ONE)
+        assert post.codes == [421, 421] and hosts.counts() == {ONE: 0}
+        word = post.addresses[0].address if what == "an address" else "some.test"
+        post.courier.avoid(Avoid(word, 0, Reply(250, "2.0.0", "well")))
+        await post.send(host=ONE)
+        assert post.codes[-1] == 250
+        told = [fact.reply.code for fact in post.addresses]
+        assert told == ([421] if what == "an address" else [421, 250])
+
+    run(talk())

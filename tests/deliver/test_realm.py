@@ -149,3 +149,12 @@ def test_hosts_have_rules_of_their_own_and_l_goes_before():
         until = mine.learn("a.test", "a.test", DOWN, 0.0, "mx")
         least = min(60.0, expected) * 0.9
         assert until == 0.0 if not expected else least <= until - EPOCH <= max(expected, 60.0)
+
+
+def test_a_lane_that_has_ended_hears_nothing_more():
+    board, clock = Board(), Clock()
+    mine, shelved, _ = made(board, clock)
+    mine.leave()
+    board.pane("fast").failed("a", DOWN.reply, clock.now)
+    board.look(clock.now)
+    assert not shelved
