@@ -4,7 +4,8 @@
 
 A line of standard input, ``ADDRESS BEHAVIOUR``, changes a host while it runs:
 
-    good     takes all mail, ``delay`` seconds after its end; "gone…" is no user of it
+    good     takes all mail, ``delay`` seconds after its end; "gone…" is no user of it,
+             and the mailbox of "later…" is full
     silent   accepts connections, and says nothing
     down     does not listen: connections are refused
     hang-up  closes each connection at once
@@ -187,6 +188,8 @@ class Talk(asyncio.Protocol):
             self._world.refused[self._address] += 1
             self._world.changed.add(("r", self._address))
             return b"550 5.1.1 no such user\r\n"
+        if path.startswith(b"<later"):
+            return b"452 4.2.2 mailbox full\r\n"
         self._recipients += 1
         return b"250 2.1.5 ok\r\n"
 
