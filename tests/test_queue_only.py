@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from mta.types import Mailbox
 from tests.inlet import queued, write_site
 from tests.test_submit import run
 
+PATH = str(Path(__file__).parents[1])
 ALICE = Mailbox("alice", "example.test")
 
 
@@ -99,6 +102,20 @@ def test_of_several_messages_one_that_may_go_wakes(
     door.sync()
     assert ear.read()
     ear.close()
+
+
+def test_a_look_costs_no_slow_import() -> None:
+    text = """
+import sys
+from types import SimpleNamespace as New
+from mta.queue_only import waits_for
+limits = New(queue_only=1e-9, queue_factor=0, psi=New(queue_only=1e-9))
+draft = New(size=5, start=lambda: b"")
+waits_for(limits, draft, [New(recipients="x")], New(precedence=None))
+slow = {"psutil", "re", "typing", "json", "enum", "dataclasses", "asyncio"} & set(sys.modules)
+assert not slow, slow
+"""
+    subprocess.run([sys.executable, "-S", "-c", text], check=True, env={"PYTHONPATH": PATH})
 
 
 def test_no_threshold_costs_no_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

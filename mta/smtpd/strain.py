@@ -1,6 +1,6 @@
 """Strain: what a busy machine and long queues ask of clients: to wait, or to come again.
 
-At ``load.delay`` every answer, the greeting among them, comes a while later;
+From ``load.delay`` on every answer, the greeting among them, comes a while later;
 at ``load.refuse`` new clients are sent away, and those who are in get no new
 transaction.  A queue whose new mail would grow older than its ``target_age``
 has its recipients answered late, and then refused, first of all for the clients
@@ -13,7 +13,7 @@ State    The watch over the load, what delivers tell of their queues; what clien
 
 Invariants, each a test in tests/smtpd/test_strain.py
     ST1  At refuse nobody is let in and no transaction begins; one that is open ends.
-    ST2  At delay each client waits for itself alone.
+    ST2  At delay, and above, each client waits for itself alone.
     ST3  A client that floods a queue is slowed before one that brings a message now
          and then; other queues, and dead hosts' jobs, slow nobody.
     ST4  A transaction is kept waiting for its queues' sake MOST seconds at most, however many
@@ -54,6 +54,7 @@ class Strain:
         self._log = log
         self._limits: LoadLimits | None = None
         self._watch = Watch({})
+        self._slows: list[str] = []  # gauges that have a threshold for it
         self._pacing: Pacing
 
     def use(self, config: Config) -> None:
@@ -65,6 +66,7 @@ class Strain:
             self._watch.rest()
             marks = {LOAD: Thresholds(limits.delay, 0.0, limits.refuse)}
             marks[PRESSURE] = Thresholds(limits.psi.delay, 0.0, limits.psi.refuse)
+            self._slows = [gauge for gauge, mark in marks.items() if mark.delay > 0]
             self._watch = Watch(marks, self._log)
 
     def tick(self, now: float) -> None:
@@ -87,7 +89,8 @@ class Strain:
 
         No two are alike, so that clients who came together do not come together again.
         """
-        if self._watch.standing.level != DELAY:
+        standing = self._watch.standing
+        if standing.level < DELAY or standing.gauge not in self._slows:
             return 0.0
         return SLOWED * (0.5 + random.random())
 

@@ -225,6 +225,19 @@ def test_each_process_does_what_the_table_says_and_comes_back(
         assert_told_once(house, push)
 
 
+def test_a_pass_by_hand_ends_where_nothing_may_go(new_house: Callable[..., House]) -> None:
+    wait(lambda: os.getloadavg()[0] > 0.01)  # while this test runs it is
+    house = new_house(more="load: {queue_only: 0.01, queue_factor: 0}\n")
+    ident = house.submit(TEXT, "alice@example.test")
+    ran = house.run("deliver", "-clocal")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert len(house.jobs()) == 1
+    assert not house.events("attempt")
+    house.config.write_text(house.config.read_text().replace("0.01", "0"))
+    assert house.run("deliver", "-clocal").returncode == 0
+    assert house.gone([ident])
+
+
 def assert_told_once(watched: Watched, push: Push) -> None:
     """Each beginning is told once, and so is its end, whatever else the machine had to do."""
     last: dict[int, bool] = {}

@@ -93,8 +93,23 @@ def test_st2_at_delay_each_waits_for_itself_alone(
         slow.sock.setblocking(False)
         with pytest.raises(BlockingIOError):
             slow.sock.recv(1)
+        machine.load = 9.0  # refused, and those who are in wait all the same
+        house.sweep(0.0)
+        assert house.worker.hall.strain.refusing
+        assert house.worker.hall.strain.pause() > 0
         for wire in (slow, early, other):
             wire.close()
+
+
+def test_st2_refuse_without_delay_slows_nobody(machine: Machine, tmp_path: Path) -> None:
+    with serving(tmp_path, more="load: {refuse: 8, psi: {delay: 50}}\n") as house:
+        machine.load = 9.0
+        house.sweep(0.0)
+        assert house.worker.hall.strain.refusing
+        assert house.worker.hall.strain.pause() == 0.0
+        machine.load, machine.pressure = 1.0, 60.0
+        house.sweep(0.0)
+        assert house.worker.hall.strain.pause() > 0
 
 
 def test_st2_a_client_that_talks_during_its_pause_is_answered_in_order(
