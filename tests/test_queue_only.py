@@ -7,6 +7,8 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,7 +23,7 @@ from mta.policy.decide import outweighed
 from mta.policy.load import LOAD, PRESSURE
 from mta.policy.order import priority
 from mta.submission import Caller, Submission, Terms
-from mta.types import Mailbox
+from mta.types import PLAIN, Mailbox
 from tests.inlet import queued, write_site
 from tests.test_submit import run
 
@@ -102,6 +104,20 @@ def test_of_several_messages_one_that_may_go_wakes(
     door.sync()
     assert ear.read()
     ear.close()
+
+
+def test_one_job_that_may_go_is_enough(machine: dict[str, float]) -> None:
+    machine[LOAD] = 9.0
+    limits: Any = SimpleNamespace(
+        queue_only=8.0, queue_factor=600_000, psi=SimpleNamespace(queue_only=0.0)
+    )
+    draft: Any = SimpleNamespace(size=1000, start=lambda: b"")
+    few, many = SimpleNamespace(recipients="x"), SimpleNamespace(recipients="x" * 10)
+    waits = [
+        queue_only.waits_for(limits, draft, jobs, PLAIN)  # type: ignore[arg-type]
+        for jobs in ((few,), (many,), (few, many))
+    ]
+    assert waits == ["", "load 9.0 over queue_only 8", ""]
 
 
 def test_a_look_costs_no_slow_import() -> None:

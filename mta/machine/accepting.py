@@ -56,7 +56,8 @@ class Accepting:
         """Accept nobody any more, and close the socket."""
         if self._open:
             self._open = False
-            self._rest_no_more()
+            if self._timer is not None:
+                self._timer.cancel()
             self._loop.remove_reader(self._sock.fileno())
             self._sock.close()
 
@@ -90,10 +91,4 @@ class Accepting:
 
     def _go_on(self) -> None:
         self._timer = None
-        if self._open:
-            self._loop.add_reader(self._sock.fileno(), self._ready)
-
-    def _rest_no_more(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._loop.add_reader(self._sock.fileno(), self._ready)

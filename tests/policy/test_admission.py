@@ -53,6 +53,13 @@ def test_ad1_a_slower_drain_and_a_greater_share_weigh_more(jobs, one, other, few
     assert 0.0 <= weight(few, fast) <= weight(many, fast) <= weight(many, slow) <= 1.0
 
 
+def test_what_delivers_drain_adds_up_and_what_waits_is_the_same_for_all():
+    both = [Flow(100, 0.0, 5.0), Flow(80, 0.0, 15.0)]
+    assert predicted_age(both) == 5.0
+    assert predicted_age([*both, Flow(120, 9.0, -1.0)]) == 6.0
+    assert predicted_age([*both, Flow(1, 0.0, 0.0, oldest=50.0)]) == 50.0
+
+
 @given(AGE, PART)
 def test_ad2_no_target_slows_nobody(age, part):
     assert admit(age, 0.0, part) == admit(0.0, 1.0, part)

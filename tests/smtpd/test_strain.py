@@ -221,6 +221,18 @@ def test_st4_a_transaction_waits_once(tmp_path: Path, monkeypatch: pytest.Monkey
         assert sum(paced) <= 0.4 <= MOST
 
 
+def test_st3_recipients_of_one_host_are_one_job(tmp_path: Path) -> None:
+    with serving(tmp_path, more=QUEUES) as house:
+        queued(tmp_path)
+        house.run(house.worker.hall.look_at_files())
+        wire = begin(house, "192.0.2.7")
+        rcpts = [f"RCPT TO:<x{n}@{host}.test>" for n in range(9) for host in ("a", "b")]
+        assert wire.codes(*rcpts) == ["250 2.1.5"] * 18
+        counters = house.worker.hall.counters
+        key = counters.flow_key("smtp", "192.0.2.7")
+        assert 1.0 < house.call(lambda: counters.rate(key, FLOW, time.monotonic())) <= 2.0
+
+
 def test_a_new_configuration_keeps_the_level_of_thresholds_that_stay(
     machine: Machine, tmp_path: Path
 ) -> None:
