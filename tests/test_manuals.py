@@ -52,7 +52,7 @@ def test_mta_8_has_the_options_of_each_command(name: str) -> None:
     [
         ("mailq.1", {"-j", "--json", "-p", "-v", "--config", "-C"}),
         ("checkque.8", {"-fhpsz", "-f", "-h", "-p", "-s", "-z", "-t", "-c", "--config"}),
-        ("cleanque.8", {"-w", "--config"}),
+        ("cleanque.8", {"-n", "-w", "--check", "--config"}),
         ("hoststat.8", {"-v", "--config", "-C"}),
     ],
 )

@@ -26,13 +26,12 @@ from __future__ import annotations
 from heapq import heappop, heappush
 
 from mta.deliver.desk import UNTRIED, Flight
-from mta.deliver.gather import HELD
 from mta.deliver.limits import gives_up, warns
 from mta.errors import SpoolError
 from mta.route.expanded import MARKS
 from mta.spool.layout import arrived
 from mta.spool.states import HOLD, WARNED
-from mta.types import BULK, NORMAL, URGENT
+from mta.types import BULK, NORMAL, URGENT, Mailbox
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
     from mta.spool.spool import Spool
     from mta.spool.states import Entry
 
-__all__ = ["FAIL", "GRACE", "WARN", "Ager", "due"]
+__all__ = ["FAIL", "GRACE", "WARN", "Ager", "ages_of", "due"]
 
 AGAIN = 10_000  # names that a walk leaves to the next
 GRACE = 60.0  # after its time, in which an attempt may still be the last
@@ -60,9 +59,18 @@ def due(channel: Channel, entry: Entry, at: float, now: float, grace: float = 0.
     if not held and now >= over + grace:
         return FAIL
     warning = warns(channel, entry.envelope, at)
+    if not isinstance(entry.job.reverse_path, Mailbox):
+        return ""
     if warning and now >= warning and (held or now < over) and entry.note(WARNED) is None:
         return WARN
     return ""
+
+
+def ages_of(channel: Channel, grace: float = 0.0) -> set[float]:
+    """Return the ages at which something may be due for a job of ``channel``."""
+    kinds = (URGENT, NORMAL, BULK)
+    warnings = {channel.warn_after.of(kind) for kind in kinds}
+    return {age for age in warnings if age} | {channel.fail_after.of(k) + grace for k in kinds}
 
 
 class Ager:
@@ -86,10 +94,7 @@ class Ager:
         self._gather = gather
         self._clock = clock
         self._grace = grace
-        kinds = (URGENT, NORMAL, BULK)
-        waits = [c.warn_after.of(kind) for c in channels for kind in kinds]
-        waits += [c.fail_after.of(kind) + grace for c in channels for kind in kinds]
-        self._ages = sorted({wait for wait in waits if wait})
+        self._ages = sorted({age for channel in channels for age in ages_of(channel, grace)})
         self._passed = dict.fromkeys(self._ages, 0.0)  # arrivals up to here have been looked at
         self._again: dict[str, JobName] = {}
         self._dated: list[
@@ -109,7 +114,7 @@ class Ager:
         assert self._walk is not None
         until = self._clock.monotonic() + seconds
         try:
-            while self._gather.held < HELD // 2:
+            while not self._gather.full:
                 name = next(self._walk, None)
                 if name is None:
                     self._walk = None
@@ -185,8 +190,7 @@ class Ager:
         desk = self._desks[entry.job.channel]
         self.busy += 1
         if what == WARN:
-            self.warned += 1
-            desk.warn(flight, self._landed)
+            self.warned += desk.warn(flight, self._landed)
             return
         self.failed += 1
         flight.told = {r.index: (s.outcome or UNTRIED, "") for r, s in tried}

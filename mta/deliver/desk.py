@@ -231,9 +231,10 @@ class Desk:
         path = flight.claim.entry.job.reverse_path
         self._gather.add(Case(flight.claim, flight.arrived, groups, answer), path, way)
 
-    def warn(self, flight: Flight, landed: Landed) -> None:
+    def warn(self, flight: Flight, landed: Landed) -> bool:
         """Tell the author that the recipients of ``flight`` still wait; nothing is settled.
 
+        Return whether there is anybody to tell.
         ``landed`` gets it back with 0.0, or the present time if he could not be told now.
         """
         entry, now = flight.claim.entry, self._clock.wall()
@@ -261,9 +262,10 @@ class Desk:
 
         if groups and isinstance(path, Mailbox) and self._way(path) != DISCARD:
             self._gather.add(Case(flight.claim, flight.arrived, tuple(groups), answer), path)
-        else:
-            flight.claim.release()
-            landed(flight, 0.0)
+            return True
+        flight.claim.release()
+        landed(flight, 0.0)
+        return False
 
     def _keep(self, flight: Flight, made: list[Fate], why: str, landed: Landed) -> None:
         """Nobody can be told of a failure: keep the message for a person."""

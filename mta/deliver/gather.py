@@ -141,6 +141,11 @@ class Gather:
         self._bundles: dict[Key, _Bundle] = {}
         self.held = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether half of what may be held is."""
+        return self.held >= HELD // 2
+
     def add(self, case: Case, path: ReversePath, way: str = RETURN) -> None:
         """Take in a case of ``path``: for him, for the POSTMASTER, or for nobody (DISCARD)."""
         envelope, mono = case.claim.entry.envelope, self._monotonic()

@@ -22,8 +22,10 @@ __all__ = ["SHARDS", "clean"]
 SHARDS = 256
 
 
-def clean(spool: Spool, shard: int, before: float) -> int:
+def clean(spool: Spool, shard: int, before: float, *, act: bool = True) -> int:
     """Remove the orphans of slice ``shard`` that arrived before ``before``; return how many.
+
+    Without ``act`` they are counted only.
 
     To be called under the intake lock, after a step that took in everything.
     With slice 0 the empty directories of past hours are removed too.
@@ -35,10 +37,10 @@ def clean(spool: Spool, shard: int, before: float) -> int:
         if layout.valid_id(message_id) and layout.arrived(message_id) < before:
             old.setdefault(message_id, []).append(file)
     wanted = _with_jobs(spool, old)
-    for message_id in old.keys() - wanted:
+    for message_id in old.keys() - wanted if act else ():
         for file in old[message_id]:
             spool.fs.unlink(f"{directory}/{file}")
-    if shard == 0:
+    if shard == 0 and act:
         _remove_empty_hours(spool, layout.hour_of(before))
     return len(old.keys() - wanted)
 

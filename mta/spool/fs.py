@@ -181,6 +181,11 @@ class Fs:
         if os.geteuid() == 0 and owner.st_uid != 0:
             os.chown(self._root + path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
+    def owner(self, path: str) -> tuple[int, int]:
+        """Return whose a file or directory is, and its permission bits; "" is the root."""
+        status = os.stat(self._root + path, follow_symlinks=path.count("/") == 0)
+        return status.st_uid, status.st_mode & 0o7777
+
     def is_directory(self, path: str) -> bool:
         """Tell whether there is a directory, or a link that leads to one; "" is the root."""
         return os.path.isdir(self._root + path)

@@ -1,0 +1,100 @@
+"""The spool check: a sound spool is left alone, and what is set aside is never mail."""
+
+import os
+
+import pytest
+
+from mta.spool import layout
+from mta.spool.checking import check, set_aside
+from mta.spool.intake import take_in
+from mta.types import DEFERRED, DELIVERED
+from tests.spool.kit import OK, accept, all_names, checkpoint, job, settle
+
+
+def found(spool, now=None, *, alone=True):
+    (*_, latest) = all_names(spool) or [None]
+    now = now or (layout.arrived(latest.id) if latest else 2e9)
+    return [f for f in check(spool, now, alone=alone) if f is not None]
+
+
+def test_ck1_a_sound_spool_has_nothing_wrong(spool):
+    for _ in range(5):
+        accept(spool, job(0, "a.test"), job(1, "b.test", queue="other"))
+    take_in(spool)
+    assert found(spool) == []  # bodies in the journal
+    checkpoint(spool)
+    names = all_names(spool)
+    claim = spool.claim(names[0])
+    claim.settle([settle(0, OK, DEFERRED)])
+    claim.release()
+    claim = spool.claim(names[1])
+    claim.settle([settle(0, OK, DELIVERED)])
+    claim.release()
+    spool.sync_marks()
+    assert found(spool) == []
+
+
+@pytest.fixture
+def queue(spool, tmp_path):
+    for _ in range(3):
+        accept(spool, job(0, "a.test"))
+    checkpoint(spool)
+    return tmp_path / "spool"
+
+
+def test_ck2_a_foreign_file_is_needless_and_a_job_by_another_name_is_not(spool, queue):
+    name = all_names(spool)[0]
+    hour = queue / "q.smtp" / name.hour
+    (hour / "core").write_bytes(b"\x7fELF")
+    (hour / "core").chmod(0o600)
+    os.link(queue / name.path, hour / "copy")
+    texts = {os.path.basename(f.path): (f.text, f.needless) for f in found(spool)}
+    assert texts == {
+        "core": ("its name is no job's", True),
+        "copy": ("its name is no job's, though it holds one", False),
+    }
+    (core,) = [f for f in found(spool) if f.needless]
+    assert set_aside(spool, core) == f"bad/q.smtp.{name.hour}.core"
+    assert len(all_names(spool)) == 3 and [f.needless for f in found(spool)] == [False]
+
+
+def test_ck2_a_torn_job_is_needless_only_without_a_body(spool, queue):
+    kept, lost, _ = all_names(spool)
+    for name in (kept, lost):
+        data = (queue / name.path).read_bytes()
+        (queue / name.path).write_bytes(data[: len(data) // 2])
+    (queue / layout.body_path(lost.id)).unlink()
+    assert [(f.path, f.needless) for f in found(spool)] == [(kept.path, False), (lost.path, True)]
+    assert found(spool, alone=False) == []  # it may be on its way
+
+
+def test_what_has_no_body_or_lies_elsewhere_is_told(spool, queue):
+    one, two, three = all_names(spool)
+    (queue / layout.body_path(one.id)).unlink()
+    other = queue / "q.smtp" / "2020010100"
+    other.mkdir(mode=0o700)
+    os.rename(queue / two.path, other / os.path.basename(two.path))
+    swapped = three.path.replace(f"{three.id}.0", f"{three.id}.7")
+    os.rename(queue / three.path, queue / swapped)
+    (queue / "q.smtp" / "notes").mkdir(mode=0o700)
+    (queue / "q.smtp" / "2999010100").mkdir(mode=0o700)
+    told = {(f.path, f.text) for f in found(spool, layout.arrived(one.id))}
+    assert told == {
+        (one.path, "its message has no body"),
+        (f"q.smtp/2020010100/{os.path.basename(two.path)}", "does not belong to this hour"),
+        (swapped, "is the file of another job"),
+        ("q.smtp/notes", "is no hour of a queue"),
+        ("q.smtp/2999010100", "is an hour to come: was the clock wrong?"),
+    }
+    assert not any(f.needless for f in found(spool))
+
+
+def test_what_others_may_read_or_own_is_told(spool, queue):
+    name = all_names(spool)[0]
+    (queue / name.path).chmod(0o644)
+    (finding,) = found(spool)
+    assert finding.text == "may be read by others: mode 0644" and not finding.needless
+    if os.geteuid() == 0:
+        os.chown(queue / name.path, 12345, -1)
+        (finding,) = found(spool)
+        assert finding.text.startswith("belongs to user 12345, the spool to user")
