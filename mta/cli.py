@@ -178,6 +178,19 @@ def tail(config: Config, as_json: bool, back: int, once: bool) -> int:
         time.sleep(_TICK)
 
 
+@mta.command("failures")
+@_config
+@_json
+@click.option("--hours", metavar="N", type=click.FloatRange(min=0), help="Only the last N hours.")
+def losses_(config: Config, as_json: bool, hours: float | None) -> int:
+    """Count what failed and what was deferred, by class, from the event log."""
+    from mta import losses
+
+    since = "" if hours is None else losses.since(time.time() - 3600 * hours)
+    _print(losses.lines(config.log.dir, since, as_json=as_json))
+    return EX_OK
+
+
 @mta.command()
 @_config
 @_json

@@ -15,7 +15,7 @@ from mta.types import DELIVERED, Outcome, Recipient, Reply
 from tests.queued import ALICE, BUSY, accept, defer, new_config
 
 COMMANDS = {"up", "demo", "check", "route", "why", "queue", "trace", "tail", "status", "password"}
-COMMANDS |= {"daemons", "host", "reload"}
+COMMANDS |= {"daemons", "failures", "host", "reload"}
 COMMANDS |= {"hold", "release", "requeue", "delete", "return", "bounce", "reroute"}
 COMMANDS |= {"suspend", "resume", "suspended"}
 
