@@ -232,7 +232,7 @@ class _Builder:
         if value["program"] == "lmtp" and not value["relay"]:
             self._complain(row["relay"], "program lmtp needs the key 'relay': where it delivers")
         if value["program"] not in REMOTE:  # who connects to no host has no other bound
-            value["per_host"] = value["concurrency"]
+            value["per_host"], value["silent"] = value["concurrency"], 0
         value.update(
             queue=value["queue"] or value["name"],
             table=self._table(row["table"]),

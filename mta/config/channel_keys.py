@@ -144,6 +144,13 @@ _KEYS = (
         programs=REMOTE,
     ),
     Key(
+        "silent",
+        "any-count",
+        "The most jobs, beside concurrency, at hosts that have said nothing for seconds.",
+        "200",
+        programs=REMOTE,
+    ),
+    Key(
         "command",
         ListOf("text", least=1),
         "The program to run, and its arguments.",

@@ -256,6 +256,7 @@ class Channel:
     port: int
     concurrency: int
     per_host: int
+    silent: int
     tls: str
     ca: str
     credentials: str

@@ -24,6 +24,7 @@ from __future__ import annotations
 from random import random
 
 from mta.deliver.board import Board
+from mta.deliver.silence import Silence
 from mta.policy.deadhosts import dead
 from mta.policy.decide import HostFacts
 from mta.types import CHANNEL, HOST, Host, Outcome
@@ -65,13 +66,14 @@ class Hosts:
         heed_after: float = 0.0,
         demote_after: float = 0.0,
         origins: Sequence[tuple[Pane, float]] = (),
+        silent: int = 0,
     ) -> None:
         """Leave dead hosts alone for at most ``ttl``; ``probing`` if hosts must prove themselves.
 
         A channel that has no connections (local, pipe, list) does not probe.
         Failures before ``heed_after`` keep nobody away.  ``demote_after`` 0.0 is
         never; ``origins`` are the panes of the channels that demote hosts to this
-        one, with theirs.
+        one, with theirs.  ``silent`` bounds the jobs of silent hosts.
         """
         self._ttl: Callable[[Host], float] = (lambda host: ttl) if isinstance(ttl, float) else ttl
         self._probing = probing
@@ -85,6 +87,17 @@ class Hosts:
         self.in_flight = 0
         self.unproven = 0  # of those in flight, to hosts that have still to answer
         self._asking: set[Host] = set()
+        self._silence = Silence(silent if probing else 0)
+
+    @property
+    def silent(self) -> int:
+        """How many of those in flight are at hosts that have fallen silent."""
+        return self._silence.flights
+
+    def listen(self, mono: float) -> None:
+        """Note who has fallen silent; no question is open with them any more."""
+        for host in self._silence.listen(mono, lambda host: self._records[host].in_flight):
+            self._settle_question(host)
 
     def _record(self, host: Host) -> _Record:
         record = self._records.get(host)
@@ -111,12 +124,13 @@ class Hosts:
         answered = now + record.answered - mono if record.answered >= 0 else 0.0
         demoted = self.demoted(host) if self._demotions else 0.0
         found = self._dead(host, record, now) if host in self._failing else None
+        proven = record.proven and host not in self._silence
         if found is None:
-            return HostFacts(record.in_flight, record.proven, None, 0.0, answered, demoted)
+            return HostFacts(record.in_flight, proven, None, 0.0, answered, demoted)
         known = found, found.until, answered, demoted
         failing = self._failing[host]
         since = 0.0 if failing.hold else failing.at  # no -l ends what a person said
-        return HostFacts(record.in_flight, record.proven, *known, dead_since=since)
+        return HostFacts(record.in_flight, proven, *known, dead_since=since)
 
     def _dead(self, host: Host, record: _Record, now: float) -> DeadHost | None:
         """Return the burial in force; it is made once for each failure."""
@@ -136,7 +150,7 @@ class Hosts:
                 return failing.since + after
         return 0.0
 
-    def launch(self, host: Host) -> None:
+    def launch(self, host: Host, mono: float = 0.0) -> None:
         """A job goes to ``host``."""
         record = self._record(host)
         record.in_flight += 1
@@ -144,12 +158,14 @@ class Hosts:
         if not record.proven and host not in self._asking:
             self._asking.add(host)
             self.unproven += 1
+        self._silence.launched(host, mono)
 
     def land(self, host: Host) -> None:
         """A job that went to ``host`` is back."""
         record = self._record(host)
         record.in_flight -= 1
         self.in_flight -= 1
+        self._silence.landed(host, record.in_flight)
         if not record.in_flight:
             self._settle_question(host)
 
@@ -174,6 +190,8 @@ class Hosts:
             return self._failed(host, record, outcome, now, now - mono + started, _via(relay))
         record.answered = mono
         record.proven = True
+        if record.in_flight:
+            self._silence.spoke(host, mono)
         self._settle_question(host)
         if self._failing and (via := _via(relay)):
             self._pane.well(via, now)

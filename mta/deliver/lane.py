@@ -7,8 +7,8 @@ It does no waiting: the daemon pumps it when something has happened.
 State    The index of names, what is known of hosts, the flights of the program.
 
 Invariants, each a property in tests/deliver/test_lane.py
-    A1   Never more in flight than the channel's concurrency, nor to one host
-         than per_host.
+    A1   Never more in flight than the channel's concurrency, but for those of silent
+         hosts, nor to one host than per_host.
     A2   A host that is down costs one attempt for each pause, however much is queued.
     A3   A job is handed over at most once at a time; each flight lands once.
     A4   When a lane is idle, every job that may go has gone; when it has
@@ -156,6 +156,7 @@ class Lane:
         """Do what can be done now, a batch at most; return whether more could be done at once."""
         if self.stopping:
             return False
+        self.hosts.listen(self._clock.monotonic())
         more = self.index.revisit(self._clock.wall())
         for host in self.realm.back(BACK):
             self.index.hurry(host)
@@ -199,8 +200,16 @@ class Lane:
 
     @property
     def _busy(self) -> int:
-        """How many of the jobs in flight need a token: those that were handed over."""
-        return max(0, len(self._flights) + len(self._settling) - self._desk.held)
+        """How many of the jobs in flight need a token: not those that wait for a silent host.
+
+        Nor those that wait at the desk for others of their message.
+        """
+        return max(0, len(self._flights) + len(self._settling) - self._apart)
+
+    @property
+    def _apart(self) -> int:
+        """How many jobs in flight take nobody's turn."""
+        return self.hosts.silent + self._desk.held
 
     def _room(self, now: float, host: Host = "", others: bool = False) -> Room:
         """Return the room for ``host``; ``others``: whether other hosts' jobs may go."""
@@ -208,7 +217,7 @@ class Lane:
         return Room(
             self.channel.concurrency,
             realm.per_host(host),
-            self.in_flight - self._desk.held,
+            self.in_flight - self._apart,
             self.hosts.unproven,
             self._pauses.until,
             self.standing.level,
@@ -308,7 +317,7 @@ class Lane:
             self._desk.settle(flight, self._landed)
             return True
         self._flights[program.send(flight, claim.open_body())] = flight
-        self.hosts.launch(facts.host)
+        self.hosts.launch(facts.host, flight.mono)
         self._picker.begun(facts.host, self.realm.settings(facts.host).rate, now)
         if not tried[0][1].last:
             self._newest = facts.arrived

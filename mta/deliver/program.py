@@ -20,6 +20,7 @@ from mta.deliver.daemon import Daemon
 from mta.deliver.flags import HELP, LEVELS, Flags, parse
 from mta.errors import LocalProtocolError, PosthouseError, UsageError, exit_code
 from mta.machine import loop
+from mta.machine.listen import raise_descriptors
 from mta.machine.log import Log
 from mta.spool.layout import valid_id
 from mta.spool.spool import Spool
@@ -28,6 +29,7 @@ from mta.types import Reply
 __all__ = ["main"]
 
 DEFAULT_LEVEL = "FST"
+DESCRIPTORS = 8192  # a job in flight holds one of its own, whatever its host does
 
 
 def _channels(config: Config, flags: Flags) -> list[Channel]:
@@ -54,6 +56,7 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         daemon = Daemon(config, channels, flags, spool, log, watch=_watch(flags))
         loop.spare_collector()
+        raise_descriptors(DESCRIPTORS)
         asyncio.run(daemon.run())
     except PosthouseError:
         raise

@@ -142,9 +142,8 @@ class ChannelProgram:
         loop.add_reader(self._child.stderr.fileno(), self._read_stderr)
         loop.add_reader(ours.fileno(), self._read)
         channel = self._channel
-        self._end = DeliverEnd(
-            channel.name, channel.queue, self._hostname, self._options, channel.concurrency
-        )
+        most = channel.concurrency + channel.silent
+        self._end = DeliverEnd(channel.name, channel.queue, self._hostname, self._options, most)
         self._outbox.add(self._end.opening())
         self.flush()
 

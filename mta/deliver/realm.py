@@ -92,6 +92,7 @@ class Realm:
             heed_after=rules.force_before,
             demote_after=channel.demote_after if ways.demote_to else 0.0,
             origins=panes,
+            silent=channel.silent,
         )
         self._away: set[Host] = set()  # hosts that are demoted
         self._back: dict[Host, None] = {}

@@ -12,6 +12,7 @@ import sys
 from mta.errors import EX_OK, PosthouseError, exit_code
 from mta.machine.conversation import ALL, EACH, AsyncConversation
 from mta.machine.courier import Courier
+from mta.machine.listen import raise_descriptors
 from mta.machine.loop import run, spare_collector
 from mta.machine.outward import settings
 from mta.machine.resolve import Resolver
@@ -20,6 +21,8 @@ from mta.machine.sts import StsCache
 from mta.types import Outcome, Reply
 
 __all__ = ["run_carrier"]
+
+DESCRIPTORS = 8192
 
 
 async def serve(name: str, lmtp: bool) -> None:
@@ -67,6 +70,7 @@ async def serve(name: str, lmtp: bool) -> None:
 
 def run_carrier(name: str, lmtp: bool) -> int:
     """Run the channel program ``name``; return its exit status."""
+    raise_descriptors(DESCRIPTORS)  # silent hosts cost little else
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's: deliver has it too, and decides
     try:
         run(serve(name, lmtp))

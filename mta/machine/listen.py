@@ -159,10 +159,14 @@ def adopt(fd: int) -> socket.socket:
     return sock
 
 
-def raise_descriptors() -> int:
-    """Let this process have as many descriptors as the system permits; return how many."""
+def raise_descriptors(most: int = 0) -> int:
+    """Let this process have as many descriptors as the system permits; return how many.
+
+    With ``most``, no more than that: what it starts inherits them.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
+    wanted = hard if not most or 0 <= hard < most else most
+    if soft != wanted and (not most or 0 <= soft < wanted):
         with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

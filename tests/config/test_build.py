@@ -60,6 +60,7 @@ def test_the_sample_says_what_its_comments_say(sample):
     assert config.channel("ucl-dial").command == ("/usr/bin/cat",)
     smtp = config.channel("smtp")
     assert (smtp.port, smtp.concurrency, smtp.per_host, smtp.max_recipients) == (2626, 50, 20, 100)
+    assert smtp.silent == 200
     assert (smtp.retry, smtp.warn_after, smtp.fail_after) == (
         Retry(300.0, 2.0, 14400.0),
         ByClass(14400.0, 14400.0, 14400.0),
@@ -110,6 +111,7 @@ def test_a_short_file_has_sensible_defaults(tmp_path):
         Retry(300.0, 2.0, 14400.0),
     )
     assert (local.concurrency, local.per_host, local.max_recipients) == (4, 4, 1000)
+    assert local.silent == 0
 
 
 def test_programs_have_their_own_defaults(tmp_path):

@@ -22,7 +22,8 @@ AUTHOR = Mailbox("author", "example.test")
 def channel(**changes):
     fields = {
         "name": "smtp", "program": "smtp", "queue": "smtp", "domains": ("*",), "table": "",
-        "relay": (), "port": 25, "concurrency": 6, "per_host": 3, "max_recipients": 100,
+        "relay": (), "port": 25, "concurrency": 6, "per_host": 3, "silent": 0,
+        "max_recipients": 100,
         "retry": Retry(300.0, 2.0, 14400.0), "dead_ttl": 900.0, "warn_after": 0.0,
         "fail_after": 432000.0, "demote_to": "",
         "demote_after": 43200.0, "command": (), "timeout": 0.0, "members": "", "owner": "",

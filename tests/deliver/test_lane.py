@@ -9,6 +9,7 @@ from mta.deliver.board import Board
 from mta.deliver.desk import Desk
 from mta.deliver.lane import LOADED, Lane, Rules
 from mta.deliver.realm import Ways
+from mta.deliver.silence import PATIENCE
 from mta.policy.deadhosts import pause
 from mta.policy.load import QUEUE_ONLY, Standing
 from mta.policy.select import Ages
@@ -516,3 +517,25 @@ def test_where_a_job_is_is_told_at_every_step():
     (third,) = house.queue("b")
     house.lane.offer([third])
     assert where(third) == ("waiting", house.lane.hosts.facts("b", EPOCH, 0.0).dead_until)
+
+
+def test_hosts_that_say_nothing_hold_up_nobody_else():
+    house = House(concurrency=6, per_host=3, silent=100, jobs=200)
+    house.queue(*[f"silent{i}" for i in range(40) for _ in range(5)])
+    house.clock.now += 60
+    house.queue(*[f"good{i}" for i in range(30)])
+    house.lane.sweep()
+    for _ in range(40):  # three slots for hosts yet to answer, two seconds each
+        house.pump()
+        for number, flight in list(house.program.sent.items()):
+            if flight.name.host.startswith("good"):
+                house.answer(number, OK)
+        house.clock.now += PATIENCE
+    asked = Counter(name.host for name in house.program.history)
+    assert all(asked[f"silent{i}"] == 1 for i in range(40))
+    assert all(asked[f"good{i}"] == 1 for i in range(30))
+    assert house.lane.in_flight == 40
+    house.queue(*["good0"] * 60)
+    house.lane.sweep()
+    house.pump()
+    assert sum(f.name.host == "good0" for f in house.program.sent.values()) == 3
