@@ -39,7 +39,7 @@ def rows(*parts):
 BY_CLASS = st.builds(ByClass, NUMBER, NUMBER, NUMBER)
 STEPS = st.lists(NUMBER, max_size=3).map(tuple)
 CHANNEL = st.builds(
-    Channel, TEXT, TEXT, TEXT, TEXTS, TEXT, TEXTS, COUNT, COUNT, COUNT, TEXT, TEXT, TEXT, TEXTS,
+    Channel, TEXT, TEXT, TEXT, TEXTS, TEXT, TEXTS, *[COUNT] * 4, TEXT, TEXT, TEXT, TEXTS,
     TEXT, COUNT,
     st.builds(Retry, *[NUMBER] * 7, STEPS),
     NUMBER, TEXT, NUMBER, BY_CLASS, BY_CLASS, NUMBER, TEXTS, NUMBER, TEXT, TEXT, rows(TEXT, TEXT),
@@ -98,7 +98,7 @@ def test_what_is_no_config_is_not_rebuilt(flat):
 
 def channel(name: str, queue: str) -> Channel:
     return Channel(
-        name, "smtp", queue, (), "", (), 25, 1, 1, "may", "", "", (), "auto", 1,
+        name, "smtp", queue, (), "", (), 25, 1, 1, 0, "may", "", "", (), "auto", 1,
         Retry(1.0, 2.0, 3.0),
         0.0, "", 1.0, ByClass(0.0, 0.0, 0.0), ByClass(1.0, 1.0, 1.0), 0.0, (), 1.0, "", "", (),
     )  # fmt: skip
