@@ -200,16 +200,8 @@ class Lane:
 
     @property
     def _busy(self) -> int:
-        """How many of the jobs in flight need a token: not those that wait for a silent host.
-
-        Nor those that wait at the desk for others of their message.
-        """
-        return max(0, len(self._flights) + len(self._settling) - self._apart)
-
-    @property
-    def _apart(self) -> int:
-        """How many jobs in flight take nobody's turn."""
-        return self.hosts.silent + self._desk.held
+        """How many jobs take a turn and a token: none of silent hosts, none held at the desk."""
+        return self.in_flight - self.hosts.silent - self._desk.held
 
     def _room(self, now: float, host: Host = "", others: bool = False) -> Room:
         """Return the room for ``host``; ``others``: whether other hosts' jobs may go."""
@@ -217,7 +209,7 @@ class Lane:
         return Room(
             self.channel.concurrency,
             realm.per_host(host),
-            self.in_flight - self._apart,
+            self._busy,
             self.hosts.unproven,
             self._pauses.until,
             self.standing.level,
