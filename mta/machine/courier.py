@@ -74,7 +74,9 @@ class Courier:
         self.guide = Guide(settings, resolver, policies)
         self._policies, self._report = policies, report
         credentials = Credentials(settings.credentials, warn)
-        self._reach = Reach(settings, self.guide, credentials, report, tell)
+        # All mail waits for the channel's own relays: who probes them are their sites.
+        shared = tell if not settings.relays else lambda fact: None
+        self._reach = Reach(settings, self.guide, credentials, report, shared)
         self._sites: dict[Target, Site] = {}
         self._ways: dict[tuple[str, str, bool], Site | Search | Pool] = {}
         self._hops: dict[str, NextHop] = {}  # what the texts say

@@ -496,6 +496,15 @@ def test_an_address_to_avoid_is_left_alone_until_it_is_well() -> None:
     run(talk())
 
 
+def test_relays_of_the_channel_are_nobody_elses_affair() -> None:
+    async def talk() -> None:
+        post = Post(25, relays=relays(Hosts(ONE).port, (ONE, 1)))
+        await post.send()
+        assert post.codes == [421] and not post.addresses
+
+    run(talk())
+
+
 @pytest.mark.parametrize("what", ["an address", "a name"])
 def test_who_is_said_to_be_well_is_asked_though_he_failed_a_moment_ago(what: str) -> None:
     async def talk() -> None:
