@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Board", "Pane"]
 
 UNSAID_MAX = 1000
+UNHEARD_MAX = 20_000  # changes that lanes of this deliver are told of with the next look
 AWRY = 1.0  # seconds by which a clock may go back unnoticed
 
 
@@ -63,7 +64,7 @@ class Board:
         self._known = DeadHosts()
         self._listeners: dict[str, list[Listener]] = {}
         self._unsaid: deque[News] = deque(maxlen=UNSAID_MAX)
-        self._unheard: deque[tuple[News, Listener | None]] = deque(maxlen=UNSAID_MAX)
+        self._unheard: deque[tuple[News, Listener | None]] = deque(maxlen=UNHEARD_MAX)
         self._latest = 0.0
         self._troubled = False
 
@@ -92,8 +93,14 @@ class Board:
         self._note(self._known.failed(channel, host, reply, now, via, self._who), now, by)
 
     def well(self, channel: str, host: Host, now: float, by: Listener | None = None) -> None:
-        """``host`` answered, though it failed before; so will who failed for its address."""
+        """``host`` answered, though it failed before; so will who failed for its address.
+
+        A person's word stands, though: a job that was under way is no answer to that.
+        """
+        failing = self._known.of(channel)
         for each in (host, *(self._known.behind(channel, host) if host[:1] == "[" else ())):
+            if each in failing and failing[each].held(now):
+                continue
             self._note(News(now, channel, each, None, self._who), now, by if each == host else None)
 
     def _note(self, news: News, now: float, by: Listener | None) -> None:
@@ -158,8 +165,8 @@ class Pane:
         return self.failing[host]
 
     def well(self, host: Host, now: float) -> bool:
-        """``host`` answered; return whether it had failed before."""
+        """``host`` answered; return whether it is left alone no more."""
         if host not in self.failing:
             return False
         self._board.well(self._channel, host, now, self._by)
-        return True
+        return host not in self.failing

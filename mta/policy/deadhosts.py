@@ -26,6 +26,7 @@ Invariants, each a property in tests/policy/test_deadhosts.py
     D5   However many hosts fail, at most ``limit`` are held, those that failed last.
     D6   A fact of the future is one of now: clocks that go back keep nobody away
          longer than the TTL.
+    D7   What a person said of a host stands for its time, whoever fails there.
 """
 
 from __future__ import annotations
@@ -73,6 +74,10 @@ class Failing:
     via: str = ""
     hold: float = 0.0
     who: str = ""
+
+    def held(self, now: float) -> float:
+        """Return for how long a person still has it left alone."""
+        return max(0.0, self.at + self.hold - now) if self.hold else 0.0
 
 
 @frozen
@@ -140,8 +145,9 @@ class DeadHosts:
         known = self.of(channel).get(host)
         if known is None or now - known.at >= ROW:
             known = Failing(now, now, 0, reply)
-        since = min(known.since, now)
-        failing = Failing(now, since, known.failures + 1, reply, via, 0.0, who)
+        since, left = min(known.since, now), known.held(now)
+        who = known.who if left else who  # what a person said stands
+        failing = Failing(now, since, known.failures + 1, reply, via, left, who)
         return News(now, channel, host, failing, who)
 
     def apply(self, news: News, now: float) -> bool:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mta.deliver.board import UNSAID_MAX, Board
-from mta.policy.deadhosts import News
+from mta.policy.deadhosts import Failing, News
 from mta.types import Reply
 
 DOWN = Reply(421, "4.4.1", "connection refused")
@@ -136,3 +136,12 @@ def test_what_is_not_of_our_channels_is_passed_over():
     board.pane("smtp", lambda news: pytest.fail("not ours"))
     board.look(2.0)
     assert "other" not in board._known._channels
+
+
+def test_a_success_does_not_undo_what_a_person_said():
+    board = Board()
+    pane = board.pane("smtp", lambda news: None)
+    held = Failing(100.0, 100.0, 1, DOWN, "", 50.0, "person:root")
+    board._known.apply(News(100.0, "smtp", "a", held, held.who), 100.0)
+    assert not pane.well("a", 120.0) and pane.failing["a"] == held
+    assert pane.well("a", 151.0) and not pane.failing

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.policy.deadhosts import FIRST, ROW, DeadHosts, News, dead, pause
+from mta.policy.deadhosts import FIRST, ROW, DeadHosts, Failing, News, dead, pause
 from mta.types import Reply
 
 DOWN = Reply(421, "4.4.1", "connection refused")
@@ -122,6 +122,23 @@ def test_d6_facts_of_the_future_are_of_now(now, ahead, ttl, jitter, times):
         assert failing.since <= failing.at <= now
         found = dead("a", failing, ttl, jitter)
         assert found is None or found.until <= now + ttl
+
+
+@given(st.floats(1, 1e5), st.lists(st.floats(0, 1e4), max_size=10))
+def test_d7_what_a_person_said_stands(hold, waits):
+    known, now = DeadHosts(), 1e9
+    said = Failing(now, now, 1, DOWN, "", hold, "person:root")
+    known.apply(News(now, "c", "a", said, said.who), now)
+    until = now + hold
+    for wait in waits:
+        now += wait
+        known.apply(known.failed("c", "a", DOWN, now, who="deliver"), now)
+        failing = known.of("c")["a"]
+        if now < until - 1e-3:
+            assert abs(dead("a", failing, 60.0).until - until) < 1e-3
+            assert failing.who == "person:root"
+        elif now > until + 1e-3:
+            assert failing.hold == 0.0 and failing.who == "deliver"
 
 
 def test_a_row_of_failures_ends_when_nobody_asks_for_long():
