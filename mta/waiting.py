@@ -108,11 +108,11 @@ def gather(config: Config, found: Found, now: float) -> Iterator[Wait]:
             files.setdefault(job.name.queue, []).append(job.name.file)
     answers = ask(config.runtime, files, LIMIT)
     said: dict[str, list[tuple[int, Answer, tuple[LaneAnswer, ...]]]] = {}
-    unread = set(answers.silent)
+    strange: set[int] = set()  # who said what we do not understand
     for pid, octets in answers.came:
         answer = read_answer(octets)
         if answer is None:
-            unread.add(pid)
+            strange.add(pid)
             continue
         for key, lanes in answer.jobs:
             said.setdefault(key, []).append((pid, answer, lanes))
@@ -123,7 +123,8 @@ def gather(config: Config, found: Found, now: float) -> Iterator[Wait]:
             if found.about(recipient):
                 groups.setdefault(state, []).append(recipient)
         heard = said.get(job.name.key, [])
-        yield from _of_job(config, job, groups, heard, tuple(sorted(unread)), now)
+        silent = strange | {pid for queue, pid in answers.silent if queue == job.name.queue}
+        yield from _of_job(config, job, groups, heard, tuple(sorted(silent)), now)
 
 
 def _of_job(
@@ -190,12 +191,13 @@ def _earliest(
         return 0.0
     if lane.where != UNSEEN:
         return max(seen.when, lane.at)
-    first = max(answer.now, answer.sweeps_at)
-    if seen.when > first and any(verdict.gate == "age" for verdict in gates):
-        # Too young for -o until then: the first sweep after that finds it.
+    learned = max(answer.now, answer.sweeps_at)
+    opens = max([verdict.when for verdict in gates if verdict.gate == "age"], default=0.0)
+    if opens > learned:
+        # Too young for -o until then: the first sweep after that learns of it.
         interval = interval or answer.interval
-        return first + -(-(seen.when - first) // interval) * interval
-    return max(seen.when, first)  # a sweep learns of it, and keeps it until its time
+        learned += -(-(opens - learned) // interval) * interval
+    return max(seen.when, learned)  # who has learned of it keeps it until its time
 
 
 def _others(

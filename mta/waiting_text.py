@@ -15,6 +15,7 @@ from mta.deliver.rules import IN_FLIGHT
 from mta.machine.logline import printable
 from mta.policy.load import EASE
 from mta.spool.layout import arrived
+from mta.types import HOST
 from mta.values import TYPE_CHECKING
 from mta.waiting import BUSY
 
@@ -84,7 +85,7 @@ def _body(config: Config, wait: Wait, now: float, load: float) -> Iterator[str]:
         for other in best.others:
             yield _alternative(config, wait, best, other, now, load)
     for pid in wait.silent[:OUTLOOKS]:
-        yield f"deliver pid {pid} of this queue did not answer in time"
+        yield f"deliver pid {pid} serves this queue, but did not answer in time"
 
 
 def _busy(best: Outlook, now: float) -> str:
@@ -120,20 +121,29 @@ def _next(wait: Wait, best: Outlook | None, now: float) -> Iterator[str]:
         return
     seen = best.foresight
     if not best.pid:
-        yield f"next:  no deliver serves queue {queue}"
+        if not wait.silent:
+            yield f"next:  no deliver serves queue {queue}"
         for each in wait.outlooks[:OUTLOOKS]:
-            said = f"line {each.line} of mta.yaml ({each.flags}) does not run"
-            yield f"       {said}; it would {_when(each.foresight, now)}"
+            said = f"line {each.line} of mta.yaml ({each.flags})"
+            said += "" if wait.silent else " does not run; it"
+            yield f"       {said} would {_when(each.foresight, now)}"
         return
     by = f"deliver pid {best.pid}" + (f" ({best.flags})" if best.flags else "")
     if best.earliest:
-        yield f"next:  {_at(best.earliest, now)}, by {by}"
+        sooner = best.earliest > now + 1.0 and _for_host(wait)
+        also = ", or once its host has answered another job" if sooner else ""
+        yield f"next:  {_at(best.earliest, now)}{also}, by {by}"
     else:
         yield f"next:  {_events(seen, now)}: then {by}"
     for other in wait.outlooks[1:OUTLOOKS]:
         if other.pid and other.pid != best.pid:
             who = f"deliver pid {other.pid} ({other.flags})"
             yield f"       {who} would {_when(other.foresight, now)}"
+
+
+def _for_host(wait: Wait) -> bool:
+    """Tell whether it was deferred for its host's sake: then it goes when that answers."""
+    return wait.state.outcome is not None and wait.state.outcome.scope == HOST
 
 
 def _when(seen: Foresight, now: float) -> str:
@@ -235,6 +245,7 @@ def record(wait: Wait, now: float) -> dict[str, Any]:
         "reason": str(state.outcome.reply) if state.outcome is not None else "",
         "untaken": wait.job.untaken,
         "locked_by": wait.locked_by,
+        "waits_for_host": _for_host(wait),
         "in_flight": best is not None and best.where in BUSY,
         "gates": [_verdict(v) for v in best.gates] if best is not None else [],
         "earliest": best.earliest if best is not None else 0.0,

@@ -191,8 +191,9 @@ def test_wg1_wt2_recipients_that_wait_for_the_same_are_told_together(tmp_path, m
 
 
 def test_wg3_a_deliver_that_does_not_answer_is_named(house):
-    house.silent = (11,)
-    assert "deliver pid 11 of this queue did not answer in time" in house.text()
+    house.silent = (("smtp", 11), ("other", 13))
+    assert "deliver pid 11 serves this queue, but did not answer in time" in house.text()
+    assert "no deliver serves" not in house.text()
     house.came.append((12, b"what?"))
     assert house.record()["silent"] == [11, 12]
 

@@ -39,10 +39,10 @@ class Question:
 
 @frozen
 class Answers:
-    """What came by the pid that sent it, and the pids that were silent."""
+    """What came by the pid that sent it; queues and pids of those that were silent."""
 
     came: tuple[tuple[int, bytes], ...]
-    silent: tuple[int, ...]
+    silent: tuple[tuple[str, int], ...]
 
 
 def read_question(datagram: bytes) -> Question | None:
@@ -76,7 +76,8 @@ def ask(runtime: str, jobs: Mapping[str, Sequence[str]], limit: float) -> Answer
         came = _converse(runtime, name, ear, waiting, time.monotonic() + limit)
     finally:
         ear.close()
-    return Answers(tuple(came), tuple(sorted({pid for _, pid, _ in waiting.values()})))
+    silent = {(ear.rpartition(".")[0], pid) for ear, pid, _ in waiting.values()}
+    return Answers(tuple(came), tuple(sorted(silent)))
 
 
 def _questions(runtime: str, jobs: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, int, str]]:

@@ -61,7 +61,7 @@ def test_who_does_not_answer_costs_the_limit_once(tmp_path):
     began = time.monotonic()
     answers = ask(runtime, {"smtp": [f"H/{n}" for n in range(40 * NAMES)]}, 0.2)
     assert 0.2 <= time.monotonic() - began < 5
-    assert answers.came == () and answers.silent == (PID,)
+    assert answers.came == () and answers.silent == (("smtp", PID),)
     deaf.close()
 
 

@@ -192,3 +192,36 @@ def test_what_was_made_due_goes_once():
     job = JobFacts("a.test", 0.0, last=900.0, retry_at=2000.0, due_since=950.0)
     assert decide(job, HostFacts(), Room(1, 1), NOW).verdict == GO
     assert decide(replace(job, last=960.0), HostFacts(), Room(1, 1), NOW).gate == "due"
+
+
+@given(JOBS, HOSTS, ROOMS, st.floats(1, 3000))
+def test_p4_what_named_a_time_is_open_then(job, host, room, more):
+    verdict = decide(job, host, room, NOW)
+    if verdict.when and verdict.gate != "age":
+        later = decide(job, host, room, verdict.when + more)
+        assert later.gate != verdict.gate
+
+
+@given(JOBS, HOSTS, ROOMS, st.integers(1, 9))
+def test_p3_a_wider_channel_only_helps(job, host, room, more):
+    wider = replace(room, concurrency=room.concurrency + more, per_host=room.per_host + more)
+    if decide(job, host, room, NOW).verdict == GO:
+        assert decide(job, host, wider, NOW).verdict == GO
+    assert len(all_shut(job, host, wider, NOW)) <= len(all_shut(job, host, room, NOW))
+
+
+@given(JOBS, HOSTS, ROOMS)
+def test_p3_what_takes_a_keeper_away_only_helps(job, host, room):
+    keepers = {v.gate for v in all_shut(job, host, room, NOW)}
+    freer = [
+        (replace(job, barrier=None), host, room),
+        (job, replace(host, dead=None, dead_until=0.0), room),
+        (replace(job, due_since=NOW), host, room),
+        (job, replace(host, rate_at=0.0), room),
+        (job, replace(host, in_flight=0), room),
+        (job, host, replace(room, paused_until=0.0)),
+        (job, host, replace(room, bounds=Bounds())),
+        (job, host, replace(room, others_wait=False)),
+    ]
+    for facts in freer:
+        assert {v.gate for v in all_shut(*facts, NOW)} <= keepers
