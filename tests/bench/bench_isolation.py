@@ -176,7 +176,7 @@ def deep(root: Path, hosts: Hosts, jobs: int, count: int, span: float, empty: Fi
     house, port = our_house(root, hosts)
     spool = str(root / "spool")
     Spool.open(spool).mark_ready()
-    known = Deep(spool, jobs // 2, DEAD_NAMES[: DEAD // 2], hours=20, retry=7200.0)
+    known = Deep(spool, jobs // 2, DEAD_NAMES[: DEAD // 2], hours=3, retry=7200.0)
     fresh = Deep(spool, jobs - jobs // 2, DEAD_NAMES[DEAD // 2 :], hours=1)
     with multiprocessing.Pool(2) as pool:
         pool.map(fill, [known, fresh])

@@ -64,6 +64,7 @@ class Hosts:
         self.dns = dns or ("127.0.0.1", refused_port())
         self.lock = threading.Lock()
         self.arrivals: list[Arrival] = []
+        self._marks: Counter[str] = Counter()
         self.connections: Counter[str] = Counter()
         self.open: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -98,6 +99,7 @@ class Hosts:
                     at, address, recipients, sent, mark = words
                     since = 0.0 if sent == "-" else float(sent)
                     self.arrivals.append(Arrival(float(at), address, int(recipients), since, mark))
+                    self._marks[mark] += 1
                 elif kind == "h":
                     self.connections[words[0]] = int(words[1])
                     self.open[words[0]] = int(words[2])
@@ -120,7 +122,8 @@ class Hosts:
             return [a for a in self.arrivals if not mark or a.mark == mark]
 
     def count(self, mark: str = "") -> int:
-        return len(self.got(mark))
+        with self.lock:
+            return self._marks[mark] if mark else len(self.arrivals)
 
     def await_count(self, mark: str, count: int, within: float) -> list[Arrival]:
         """Wait until ``count`` messages with ``mark`` have arrived."""
