@@ -245,11 +245,14 @@ class Hosts:
     def news(self, host: Host, message_id: str, arrived: float) -> bool:
         """Tell, once, whether a job with this id has yet to be told why its host is left alone.
 
-        What was there when another deliver found out is that one's to tell.
+        What was there when another deliver found out is that one's to tell, and what was
+        there at the failure before has been told.
         """
         record, failing = self._record(host), self._failing.get(host)
-        if failing is not None and failing.who != self._pane.who and arrived <= failing.at:
-            return False
+        if failing is not None:
+            ours = failing.who == self._pane.who
+            if arrived <= (failing.before if ours else failing.at):
+                return False
         if message_id <= record.told:
             return False
         record.told = message_id

@@ -64,7 +64,8 @@ class Failing:
 
     ``at`` is the last failure, ``since`` the first of the row, ``via`` the address
     that was tried last, or "".  ``hold``: a person buried it, for so many seconds
-    from ``at``.  ``who`` says who found out.
+    from ``at``.  ``who`` says who found out, ``before`` when the failure before this
+    one was, 0.0 if it is the first of the row.
     """
 
     at: float
@@ -74,6 +75,7 @@ class Failing:
     via: str = ""
     hold: float = 0.0
     who: str = ""
+    before: float = 0.0
 
     def held(self, now: float) -> float:
         """Return for how long a person still has it left alone."""
@@ -147,7 +149,8 @@ class DeadHosts:
             known = Failing(now, now, 0, reply)
         since, left = min(known.since, now), known.held(now)
         who = known.who if left else who  # what a person said stands
-        failing = Failing(now, since, known.failures + 1, reply, via, left, who)
+        before = known.at if known.failures else 0.0
+        failing = Failing(now, since, known.failures + 1, reply, via, left, who, before)
         return News(now, channel, host, failing, who)
 
     def apply(self, news: News, now: float) -> bool:

@@ -37,7 +37,7 @@ CHANNELS = 100  # of which the hosts are kept in a shrink
 
 _TIME = r"([0-9]{1,11}\.[0-9]{1,6})"
 _LINE = re.compile(
-    rf"(?:down {_TIME} (\S+) (\S+) {_TIME} ([0-9]{{1,9}}) {_TIME} (\S+) (\S+) (4[0-9]{{2}})"
+    rf"(?:down {_TIME} (\S+) (\S+) {_TIME} {_TIME} ([0-9]{{1,9}}) {_TIME} (\S+) (\S+) (4[0-9]{{2}})"
     rf" (4\.[0-9]{{1,3}}\.[0-9]{{1,3}}) (\S+)|up {_TIME} (\S+) (\S+) (\S+)) \."
 )
 
@@ -49,8 +49,8 @@ def encode(news: News) -> bytes:
         return f"up {news.at:.6f} {channel} {host} {quote(news.who)} .".encode()
     reply = f.reply
     return (
-        f"down {f.at:.6f} {channel} {host} {f.since:.6f} {f.failures} {f.hold:.6f} {quote(f.via)}"
-        f" {quote(f.who)} {reply.code} {reply.status} {quote(reply.text)} ."
+        f"down {f.at:.6f} {channel} {host} {f.since:.6f} {f.before:.6f} {f.failures} {f.hold:.6f}"
+        f" {quote(f.via)} {quote(f.who)} {reply.code} {reply.status} {quote(reply.text)} ."
     ).encode()
 
 
@@ -60,14 +60,15 @@ def decode(line: bytes) -> News | None:
         match = _LINE.fullmatch(line.decode())
         if match is None:
             return None
-        if match[12] is not None:
-            at, channel, host, who = match.groups()[11:]
+        if match[13] is not None:
+            at, channel, host, who = match.groups()[12:]
             return News(float(at), unquote(channel), unquote(host), None, unquote(who))
-        at, channel, host, since, failures, hold, via, who, code, status, text = match.groups()[:11]
+        at, channel, host, *words = match.groups()[:12]
+        since, before, failures, hold, via, who, code, status, text = words
         reply = Reply(int(code), status, Reply.clean(unquote(text)))
         failing = Failing(
             *(float(at), float(since), int(failures), reply),
-            *(unquote(via), float(hold), unquote(who)),
+            *(unquote(via), float(hold), unquote(who), float(before)),
         )
         return News(failing.at, unquote(channel), unquote(host), failing, failing.who)
     except ValueError:

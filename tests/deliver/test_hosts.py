@@ -172,3 +172,13 @@ def test_news_is_told_by_who_found_out_or_of_what_came_later():
     mine._known.apply(theirs._known.failed("smtp", "a", DOWN.reply, 110.0, who="they"), 110.0)
     assert not other.news("a", "1", 105.0) and other.news("a", "2", 111.0)
     assert Hosts(900.0, True, theirs.pane("smtp")).news("a", "1", 50.0)
+
+
+def test_what_waited_at_the_failure_before_is_not_opened_again():
+    board = Board(None, "me")
+    pane = board.pane("smtp")
+    pane.failed("a", DOWN.reply, 100.0)
+    pane.failed("a", DOWN.reply, 200.0)
+    restarted = Hosts(900.0, True, board.pane("smtp"))
+    assert not restarted.news("a", "1", 99.0) and not restarted.news("a", "2", 100.0)
+    assert restarted.news("a", "3", 150.0) and restarted.news("a", "4", 201.0)

@@ -16,7 +16,7 @@ REPLY = st.builds(
     lambda code, detail, text: Reply(code, f"4.{detail}", Reply.clean(text)),
     st.integers(400, 499), st.sampled_from(["4.1", "7.0", "999.999"]), TEXT,
 )  # fmt: skip
-FAILING = st.builds(Failing, TIME, TIME, st.integers(1, 10**9 - 1), REPLY, TEXT, TIME, TEXT)
+FAILING = st.builds(Failing, TIME, TIME, st.integers(1, 10**9 - 1), REPLY, TEXT, TIME, TEXT, TIME)
 
 
 def news_of(channel, host, failing, at, who):
