@@ -280,11 +280,15 @@ class Index:
         self._drop(self._to_go.give(host, items), alive=True)
         self.ready(host)
 
-    def hurry(self, host: Host) -> None:
-        """Let the names of ``host`` go that wait for a time; it is put aside no more."""
-        self.unshelve(host)
-        waiting = sorted([entry for entry in self._later if entry[2].host == host])
-        self._later = [entry for entry in self._later if entry[2].host != host]
+    def hurry(self, *hosts: Host) -> None:
+        """Let the names of ``hosts`` go that wait for a time; they are put aside no more."""
+        for host in hosts:
+            self.unshelve(host)
+        asked = frozenset(hosts)
+        waiting = sorted([entry for entry in self._later if entry[2].host in asked])
+        if not waiting:
+            return
+        self._later = [entry for entry in self._later if entry[2].host not in asked]
         heapify(self._later)
         for when, key, name, attempts in waiting:
             if self._known.get(key) == when:

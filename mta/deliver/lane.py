@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lane", "Rules"]
 
-BACK = 16  # hosts that are well again whose waiting jobs one pump looks through
+BACK = 256  # hosts that are well again whose waiting jobs one pump looks through
 LOADED = 10.0  # until a job is looked at again that the load kept back
 LONG = 3600.0  # until a job is read again that waits for a word, not for a time
 BATCH = 64  # jobs that one pump looks at, before the program's answers are read again
@@ -158,8 +158,8 @@ class Lane:
             return False
         self.hosts.listen(self._clock.monotonic())
         more = self.index.revisit(self._clock.wall())
-        for host in self.realm.back(BACK):
-            self.index.hurry(host)
+        if hosts := self.realm.back(BACK):
+            self.index.hurry(*hosts)
         if self.realm.sweep_due and not self._sweeps.running:
             self.sweep()
         if self._sweeps.running and not self.index.full:

@@ -279,3 +279,17 @@ def test_a_host_that_has_answered_is_no_more_passed_over():
     assert index.take_host(unproven=False) == "new"
     assert index.take_host(unproven=True) == "silent"
     assert index.take_host(unproven=True) is None
+
+
+def test_several_hosts_are_hurried_at_once():
+    index = Index(lambda host: False)
+    names = [name(number, host) for number, host in enumerate("abcab")]
+    for each in names:
+        index.offer(each)
+    assert {each.key for each in drain(index)} == {each.key for each in names}
+    for each in names:
+        index.later(each, 1000.0)
+    index.hurry("a", "c", "nobody")
+    assert [each.host for each in drain(index)] == ["a", "c", "a"]
+    index.hurry()
+    assert drain(index) == [] and index.next_due == 1000.0
