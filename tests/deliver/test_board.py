@@ -145,3 +145,16 @@ def test_a_success_does_not_undo_what_a_person_said():
     board._known.apply(News(100.0, "smtp", "a", held, held.who), 100.0)
     assert not pane.well("a", 120.0) and pane.failing["a"] == held
     assert pane.well("a", 151.0) and not pane.failing
+
+
+def test_o1_what_a_whole_log_does_not_know_is_forgotten():
+    end, heard = End(Shared()), []
+    board = Board(end, "me")
+    pane = board.pane("smtp", heard.append)
+    end.shared.lines += [board._known.failed("smtp", h, DOWN, 1.0, who="you") for h in ("a", "b")]
+    board.look(1.0)
+    kept = [pane.failing["b"]]
+    end.hear = lambda: ([News(1.0, "smtp", "b", *kept, "you")], True)
+    board.look(2.0)
+    assert list(pane.failing) == ["b"]
+    assert [(n.host, n.failing is None) for n in heard] == [("a", 0), ("b", 0), ("a", 1)]

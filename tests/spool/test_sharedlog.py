@@ -132,3 +132,32 @@ def test_readers_follow_a_shrink_on_a_real_disk(tmp_path):
     assert other.read() == ([b"10 .", b"11 ."], True)
     with pytest.raises(FileNotFoundError):
         os.stat(tmp_path / "host" / "1")
+
+
+class Slow(Fs):
+    """A file system where something happens just before a lock is taken."""
+
+    def __init__(self, root, meanwhile):
+        super().__init__(root)
+        self.meanwhile = meanwhile
+
+    def lock(self, fd):
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        return super().lock(fd)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_g1_who_opened_a_generation_that_was_replaced_meanwhile_takes_the_new_one(tmp_path, killed):
+    other = SharedLog(Fs(str(tmp_path)), "host")
+    other.append(b"first .\n")
+
+    def shrink():
+        assert other.shrink(lambda lines: [line for line in lines if line])
+        if killed:  # before the old generation was removed
+            (tmp_path / "host" / "1").write_bytes(b"first .\n")
+
+    slow = SharedLog(Slow(str(tmp_path), shrink), "host")
+    assert slow.append(b"second .\n")
+    assert SharedLog(Fs(str(tmp_path)), "host").read()[0] == [b"first .", b"second ."]
+    assert os.listdir(tmp_path / "host") == ["2"]
