@@ -4,6 +4,10 @@ Fed by sweeps and wake-ups, so that no directory is listed for each message.
 What does not fit is not lost: its file is in the queue, and the next sweep
 reads its name again.
 
+A host is cold whose latest job was opened in vain: it was not due.  After a start
+nobody knows which of a long queue are due, and new mail does not wait until all
+have been opened.
+
 Each name has a place in line (policy.order).  A host stands where its first
 name does; in the order by host, one whose turn it is keeps it until all that
 it had then has gone.
@@ -25,6 +29,8 @@ Invariants, each a property in tests/deliver/test_index.py
     X5   A host that rests is not given before its time, and is given after it.
     X6   By host, a host whose turn it is comes first until as many have gone as it
          had when its turn began, and then stands where its first name does.
+    X7   While other hosts may be asked, a host that is cold gets one turn in COLD,
+         and no fewer; a host that is new, or has new mail, is not cold.
 """
 
 from __future__ import annotations
@@ -45,11 +51,13 @@ if TYPE_CHECKING:
 __all__ = ["LIMIT", "Index"]
 
 LIMIT = 100_000
+COLD = 4  # one turn in so many is for hosts whose jobs may not be due, while others wait
 SLACK = 1000  # stale entries that a heap of hosts may hold, besides as many as there are hosts
 _HERE = 0.0  # in ``_known``: to go, with its dead host, or taken
 _FIRST = float("-inf")
 
 Rank = tuple[float, int]
+Heap = list[tuple[Rank, Host, int]]
 
 
 class Index:
@@ -70,8 +78,12 @@ class Index:
         self._resting: dict[Host, float] = {}
         self._rests: list[tuple[float, Host]] = []  # a heap: when those may be asked again
         self._later: list[tuple[float, str, JobName, int]] = []  # a heap
-        self._ready: tuple[list[tuple[Rank, Host]], list[tuple[Rank, Host]]] = ([], [])  # heaps
-        self._queued: dict[Host, tuple[bool, Rank]] = {}  # heap and entry; others are stale
+        # Heaps of hosts: proven, and those that have still to answer; warm, then cold.
+        self._ready: tuple[Heap, Heap, Heap, Heap] = ([], [], [], [])
+        self._cold: set[Host] = set()
+        self._looks = 0
+        self._queued: dict[Host, tuple[int, Rank, int]] = {}  # heap, entry; others are stale
+        self._tickets = 0
         self._turns: dict[Host, list[int]] = {}  # by host: whose turn it is, and for how many
         self._serial = 0
         self._taken = 0
@@ -105,7 +117,7 @@ class Index:
 
     def may_ask(self, unproven: bool) -> bool:
         """Tell whether take_host() may give a host."""
-        return bool(self._ready[0]) or (unproven and bool(self._queued))
+        return bool(self._ready[0] or self._ready[2]) or (unproven and bool(self._queued))
 
     @property
     def hungry(self) -> bool:
@@ -175,14 +187,15 @@ class Index:
         if not line or host in self._resting:
             return
         rank = line[0][:2] if host not in self._turns else (_FIRST, self._turns[host][0])
-        side, known = self._is_unproven(host), self._queued.get(host)
+        side, known = self._is_unproven(host) + 2 * (host in self._cold), self._queued.get(host)
         if known is not None and known[0] == side and known[1] <= rank:
             return
-        self._queued[host] = side, rank
+        self._tickets += 1
+        self._queued[host] = side, rank, self._tickets
         heap = self._ready[side]
-        heappush(heap, (rank, host))
+        heappush(heap, (rank, host, self._tickets))
         if len(heap) > 2 * len(self._queued) + SLACK:
-            heap[:] = [each for each in heap if self._queued.get(each[1]) == (side, each[0])]
+            heap[:] = [entry for entry in heap if self._is_valid(entry)]
             heapify(heap)
 
     def take_host(self, unproven: bool) -> Host | None:
@@ -190,19 +203,46 @@ class Index:
 
         Hosts that have still to answer are passed over unless ``unproven``.
         """
-        proven, others = self._ready
-        while True:
-            heap = proven
-            if unproven and others and (not proven or others[0] < proven[0]):
-                heap = others
-            if not heap:
-                return None
-            rank, host = heappop(heap)
-            if self._queued.get(host) != (heap is others, rank):
+        self._looks += 1
+        halves = (self._ready[:2], self._ready[2:])
+        for proven, others in halves if self._looks % COLD else reversed(halves):
+            host = self._first(proven, others if unproven else [])
+            if host is not None:
+                return host
+        return None
+
+    def _first(self, proven: Heap, others: Heap) -> Host | None:
+        """Take the host that stands first out of two heaps."""
+        while proven or others:
+            heap = others if others and (not proven or others[0] < proven[0]) else proven
+            entry = heappop(heap)
+            if not self._is_valid(entry):
                 continue
+            host = entry[1]
             del self._queued[host]
             if host in self._to_go.lines:
                 return host
+        return None
+
+    def _is_valid(self, entry: tuple[Rank, Host, int]) -> bool:
+        known = self._queued.get(entry[1])
+        return known is not None and known[2] == entry[2]
+
+    def cool(self, host: Host) -> None:
+        """A job of ``host`` was opened in vain: its others may not be due, either."""
+        if host not in self._cold and host in self._to_go.lines:
+            self._cold.add(host)
+            self._requeue(host)
+
+    def warm(self, host: Host) -> None:
+        """A job of ``host`` is due, or is new."""
+        if host in self._cold:
+            self._cold.discard(host)
+            self._requeue(host)
+
+    def _requeue(self, host: Host) -> None:
+        if self._queued.pop(host, None) is not None:
+            self.ready(host)
 
     def has(self, host: Host) -> bool:
         """Tell whether a name of ``host`` may go."""
@@ -223,6 +263,7 @@ class Index:
         name = self._to_go.pop(host)[2]
         if host not in self._to_go.lines:
             self._turns.pop(host, None)
+            self._cold.discard(host)
         self._taken += 1
         self._order.leave(_author(name))
         return name
@@ -260,6 +301,7 @@ class Index:
         self._dead[host] = until
         heappush(self._returns, (until, host))
         self._turns.pop(host, None)
+        self._cold.discard(host)
         items = self._to_go.take(host)
         for _, _, name in items:
             self._order.leave(_author(name))
@@ -284,6 +326,7 @@ class Index:
         """Let the names of ``hosts`` go that wait for a time; they are put aside no more."""
         for host in hosts:
             self.unshelve(host)
+            self.warm(host)
         asked = frozenset(hosts)
         waiting = sorted([entry for entry in self._later if entry[2].host in asked])
         if not waiting:

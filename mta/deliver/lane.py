@@ -143,7 +143,8 @@ class Lane:
                 continue
             if bounds is not ALL_AGES and not bounds.holds(arrived(name.id)):
                 continue
-            self._offer(name)
+            if self._offer(name):
+                self.index.warm(name.host)
 
     def _offer(self, name: JobName) -> bool:
         """Take in a name; return whether it is new."""
@@ -295,6 +296,8 @@ class Lane:
         if verdict.verdict != GO:
             least = 1.0 if verdict.verdict == WAIT or verdict.when else LONG
             least = LOADED if verdict.gate == "load" else least
+            if verdict.gate == "due":
+                self.index.cool(claim.name.host)
             attempts = max(state.attempts for _, state in tried)
             if verdict.gate == "suspended":
                 self.bars.note(claim.name)
@@ -310,6 +313,7 @@ class Lane:
             return True
         self._flights[program.send(flight, claim.open_body())] = flight
         self.hosts.launch(facts.host, flight.mono)
+        self.index.warm(facts.host)
         self._picker.begun(facts.host, self.realm.settings(facts.host).rate, now)
         if not tried[0][1].last:
             self._newest = facts.arrived

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mta.spool import layout
 from mta.spool.entry import Envelope, Settlement, encode, encode_lines
 from mta.spool.layout import JobName, body_path, hour, new_id
 from mta.types import DEFERRED, HOST, Job, Mailbox, Outcome, Recipient, Reply
@@ -46,6 +47,7 @@ class Deep:
 
 def fill(part: Deep) -> list[str]:
     """Write the part; return the ids of some of its messages, the oldest first."""
+    layout._last[0] = 0  # ids of one process never go back; each part begins anew
     now = time.time()
     span, end = part.hours * 3600, now - part.until * 3600
     segment = new_id(end - span)  # checkpointed long ago: the job files are all there is

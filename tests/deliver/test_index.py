@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta.deliver.index import Index
+from mta.deliver.index import COLD, Index
 from mta.deliver.pile import LEAST
 from mta.policy.order import HORIZON, Order
 from mta.spool.layout import JobName, new_id
@@ -293,3 +293,38 @@ def test_several_hosts_are_hurried_at_once():
     assert [each.host for each in drain(index)] == ["a", "c", "a"]
     index.hurry()
     assert drain(index) == [] and index.next_due == 1000.0
+
+
+@given(st.lists(st.sampled_from(["cold", "warm", "take", "offer"]), max_size=80))
+def test_x7_cold_hosts_have_one_turn_in_four(steps):
+    index = Index(lambda host: False)
+    cold, streak = False, 0
+    for number, step in enumerate(steps):
+        if step == "offer":
+            index.offer(name(number, "a"))
+            index.offer(name(number + 1000, "b"))
+        elif step == "cold":
+            index.cool("a")
+            cold = cold or index.has("a")
+        elif step == "warm":
+            index.warm("a")
+            cold = False
+        elif (host := index.take_host(unproven=True)) is not None:
+            both = index.has("a") and index.has("b")
+            streak = streak + 1 if cold and both and host == "b" else 0
+            assert streak < COLD
+            if cold and both and host == "a":
+                assert index._looks % COLD == 0
+            index.pop(host)
+            index.ready(host)
+            cold = cold and index.has("a")
+    assert index._cold <= set(index._to_go.lines)
+
+
+def test_x7_a_host_that_was_queued_warm_is_not_taken_for_it_when_it_is_cold():
+    index = Index(lambda host: False)
+    for number in range(6):
+        index.offer(name(number, "a"))
+        index.offer(name(100 + number, "b"))
+    index.cool("a")
+    assert [n.host for n in drain(index)[:5]] == ["b", "b", "b", "a", "b"]

@@ -539,3 +539,21 @@ def test_hosts_that_say_nothing_hold_up_nobody_else():
     house.lane.sweep()
     house.pump()
     assert sum(f.name.host == "good0" for f in house.program.sent.values()) == 3
+
+
+def test_new_mail_does_not_wait_until_a_long_queue_has_been_looked_through():
+    house = House()
+    house.queue(*[f"h{n % 20}" for n in range(2000)])
+    house.run(lambda host: GREY)
+    house.clock.now += 10
+    house.lane = house.make(Rules())
+    late = house.queue("new")
+    house.lane.sweep()
+    house.lane.pump()
+    house.lane.offer(late)
+    opened = house.spool.opened.total()
+    while not house.program.sent:
+        assert house.lane.pump()
+    assert house.spool.opened.total() - opened < 200
+    house.pump()
+    assert house.lane.index.waiting == 0  # the others are looked at, too
