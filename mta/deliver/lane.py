@@ -55,6 +55,7 @@ __all__ = ["Lane", "Rules"]
 BACK = 256  # hosts that are well again whose waiting jobs one pump looks through
 LOADED = 10.0  # until a job is looked at again that the load kept back
 LONG = 3600.0  # until a job is read again that waits for a word, not for a time
+LISTS, READ = 8, 1000  # of a sweep in one pump: lists, and names after which no other is read
 BATCH = 64  # jobs that one pump looks at, before the program's answers are read again
 
 
@@ -174,12 +175,19 @@ class Lane:
         return more or reading or launched == BATCH or len(self._shelf) + len(self.realm) > 0
 
     def _read_on(self) -> None:
-        """Read one list of names of the sweep."""
-        for name in self._sweeps.read() or ():
-            if self._offer(name) and not self._sweeps.took(name):
-                break
-        if not self._sweeps.running:
-            self.index.swept()
+        """Read a list of names of the sweep, or several if they are short."""
+        read = 0
+        for _ in range(LISTS):
+            names = self._sweeps.read() or ()
+            read += len(names)
+            for name in names:
+                if self._offer(name) and not self._sweeps.took(name):
+                    break
+            if not self._sweeps.running:
+                self.index.swept()
+                return
+            if read > READ:
+                return
 
     def _launch(self) -> int:
         """Hand over up to BATCH jobs; return how many were looked at."""
