@@ -55,7 +55,6 @@ __all__ = ["Lane", "Rules"]
 BACK = 256  # hosts that are well again whose waiting jobs one pump looks through
 LOADED = 10.0  # until a job is looked at again that the load kept back
 LONG = 3600.0  # until a job is read again that waits for a word, not for a time
-LISTS, READ = 8, 1000  # of a sweep in one pump: lists, and names after which no other is read
 BATCH = 64  # jobs that one pump looks at, before the program's answers are read again
 
 
@@ -175,19 +174,10 @@ class Lane:
         return more or reading or launched == BATCH or len(self._shelf) + len(self.realm) > 0
 
     def _read_on(self) -> None:
-        """Read a list of names of the sweep, or several if they are short."""
-        read = 0
-        for _ in range(LISTS):
-            names = self._sweeps.read() or ()
-            read += len(names)
-            for name in names:
-                if self._offer(name) and not self._sweeps.took(name):
-                    break
-            if not self._sweeps.running:
-                self.index.swept()
-                return
-            if read > READ:
-                return
+        """Read names of the sweep."""
+        self._sweeps.feed(self._offer)
+        if not self._sweeps.running:
+            self.index.swept()
 
     def _launch(self) -> int:
         """Hand over up to BATCH jobs; return how many were looked at."""
@@ -247,8 +237,8 @@ class Lane:
         return facts, self._room(now, host, others)
 
     def _decide(self, job: JobFacts, now: float, others: bool = False) -> Verdict:
-        if job.barrier is None:
-            job = replace(job, barrier=self.bars.of_host(job.host, now))
+        if job.barrier is None and (bar := self.bars.of_host(job.host, now)) is not None:
+            job = replace(job, barrier=bar)
         return decide(job, *self.about(job.host, now, others), now)
 
     def whereabouts(self, name: JobName) -> tuple[str, float]:

@@ -19,7 +19,7 @@ from mta.spool.layout import arrived
 from mta.values import TYPE_CHECKING, frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mta.config.model import Channel
     from mta.deliver.rules import Rules
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweeps"]
 
+LISTS, READ = 8, 1000  # in one turn: lists, and names after which no other is read
 INSTANT = 1e-6  # what ids tell arrivals apart by
 
 
@@ -72,6 +73,18 @@ class Sweeps:
     def stop(self) -> None:
         """End the sweep that is under way, if one is."""
         self._reading = None
+
+    def feed(self, offer: Callable[[JobName], bool]) -> None:
+        """Read a list of names, or several if they are short; ``offer`` tells which are new."""
+        read = 0
+        for _ in range(LISTS):
+            names = self.read() or ()
+            read += len(names)
+            for name in names:
+                if offer(name) and not self.took(name):
+                    return
+            if read > READ or not self.running:
+                return
 
     def read(self) -> list[JobName] | None:
         """Return the next names, perhaps none; None when the sweep has ended."""

@@ -14,16 +14,16 @@ def sweeps(spool, jobs=0, ages=None):
 def one(sweep, known=()):
     """Run one sweep; return what it gave, and what was taken."""
     given_, taken = [], []
+
+    def offer(name):
+        given_.append(name)
+        taken.extend([] if name in known else [name])
+        return name not in known
+
     assert sweep.begin(EPOCH + 10_000)
     assert not sweep.begin(EPOCH + 10_000)
     while sweep.running:
-        for name in sweep.read() or ():
-            given_.append(name)
-            if name in known:
-                continue
-            taken.append(name)
-            if not sweep.took(name):
-                break
+        sweep.feed(offer)
     return given_, taken
 
 
