@@ -26,12 +26,14 @@ from mta.errors import UsageError
 from mta.machine.asking import ask
 from mta.machine.locks import holder
 from mta.policy.deadhosts import dead
-from mta.policy.decide import HostFacts, Room, shut
+from mta.policy.decide import Barrier, HostFacts, Room, shut
 from mta.policy.foresee import alternatives, foresee, sooner_dead
 from mta.policy.retry import next_try
 from mta.policy.select import Ages
+from mta.policy.suspensions import Suspensions
 from mta.spool.hostlog import read_hosts
 from mta.spool.layout import arrived
+from mta.spool.rulelog import RuleLog
 from mta.spool.spool import Spool
 from mta.values import TYPE_CHECKING, frozen, replace
 
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from mta.deliver.flags import Flags
     from mta.deliver.questions import Answer, LaneAnswer
     from mta.finding import Found, Job
+    from mta.policy.deadhosts import DeadHosts
     from mta.policy.decide import JobFacts, Verdict
     from mta.policy.foresee import Alternative, Foresight
     from mta.spool.states import Entry, RecipientState
@@ -108,6 +111,7 @@ def gather(config: Config, found: Found, now: float) -> Iterator[Wait]:
             files.setdefault(job.name.queue, []).append(job.name.file)
     answers = ask(config.runtime, files, LIMIT)
     said: dict[str, list[tuple[int, Answer, tuple[LaneAnswer, ...]]]] = {}
+    shared = _Shared(config, now)
     strange: set[int] = set()  # who said what we do not understand
     for pid, octets in answers.came:
         answer = read_answer(octets)
@@ -124,7 +128,7 @@ def gather(config: Config, found: Found, now: float) -> Iterator[Wait]:
                 groups.setdefault(state, []).append(recipient)
         heard = said.get(job.name.key, [])
         silent = strange | {pid for queue, pid in answers.silent if queue == job.name.queue}
-        yield from _of_job(config, job, groups, heard, tuple(sorted(silent)), now)
+        yield from _of_job(config, job, groups, heard, tuple(sorted(silent)), shared, now)
 
 
 def _of_job(
@@ -133,6 +137,7 @@ def _of_job(
     groups: Mapping[RecipientState, list[Recipient]],
     said: list[tuple[int, Answer, tuple[LaneAnswer, ...]]],
     silent: tuple[int, ...],
+    shared: _Shared,
     now: float,
 ) -> Iterator[Wait]:
     lock = 0 if job.untaken else holder(f"{config.spool}/{job.name.path}")
@@ -144,7 +149,7 @@ def _of_job(
             for lane in lanes
         ]
         if not said and not job.untaken:
-            found = list(_unheard(config, job, state, now))
+            found = list(_unheard(config, job, state, shared, now))
         found.sort(key=lambda outlook: outlook.rank)
         yield Wait(job, tuple(recipients), state, tuple(found), silent, lock)
 
@@ -237,19 +242,22 @@ def _schedule(retry: Retry, facts: JobFacts, state: RecipientState) -> float:
     )
 
 
-def _unheard(config: Config, job: Job, state: RecipientState, now: float) -> Iterator[Outlook]:
+def _unheard(
+    config: Config, job: Job, state: RecipientState, shared: _Shared, now: float
+) -> Iterator[Outlook]:
     """Yield what each line of mta.yaml would do whose deliver serves the job's queue."""
     for line, text, flags in deliver_lines(config):
         for channel in config.channels:
             mine = not flags.channels or channel.name in flags.channels
             if mine and channel.queue == job.name.queue:
-                yield _supposed(config, job, state, now, channel, flags, (line, text))
+                yield _supposed(config, job, state, shared, now, channel, flags, (line, text))
 
 
 def _supposed(
     config: Config,
     job: Job,
     state: RecipientState,
+    shared: _Shared,
     now: float,
     channel: Channel,
     flags: Flags,
@@ -257,24 +265,52 @@ def _supposed(
 ) -> Outlook:
     """Return the outlook of a lane that does not run, from what lies in the spool."""
     own = state.seen_by(job.entry.own(channel.name))
-    (first, *_) = of_recipients(job.entry, job.name, arrived(job.name.id), channel.name)
+    hosts, rules = shared.look()
+    bar, since = _suspended(rules, job, channel, now), arrived(job.name.id)
+    (first, *_) = of_recipients(job.entry, job.name, since, channel.name, bar)
     facts = of_attempts(replace(first, last=0.0, retry_at=0.0, waits_for_host=False), own)
     settings = HostRules(config.hosts, channel).find(facts.host)
     ages = Ages(flags.younger, flags.older).at(now)
     room = Room(channel.concurrency, settings.per_host, bounds=ages, max_share=channel.max_share)
     ttl = settings.dead_ttl if flags.dead_ttl is None else flags.dead_ttl
-    host = _known(config, channel, facts.host, ttl, now)
+    host = _known(hosts, channel, facts.host, ttl, now)
     gates, seen = tuple(shut(facts, host, room, now)), foresee(facts, host, room, now)
     others = _others(config, channel.name, facts, own, host, room, now)
     line, text = said
     return Outlook(channel.name, text, "", 0.0, gates, seen, room, host, line=line, others=others)
 
 
-def _known(config: Config, channel: Channel, host: str, ttl: float, now: float) -> HostFacts:
+class _Shared:
+    """What the spool holds for all delivers, read once, and only where none of them answers."""
+
+    def __init__(self, config: Config, now: float) -> None:
+        self._root, self._now = config.spool, now
+        self._read: tuple[DeadHosts, Suspensions] | None = None
+
+    def look(self) -> tuple[DeadHosts, Suspensions]:
+        """Return the hosts that fail, and the rules of operators."""
+        if self._read is None:
+            fs = Spool.open(self._root).fs
+            log = RuleLog(fs)
+            self._read = read_hosts(fs, self._now), log.read() or Suspensions()
+            log.close()
+        return self._read
+
+
+def _suspended(rules: Suspensions, job: Job, channel: Channel, now: float) -> Barrier | None:
+    """Return the rule that keeps a job from a channel."""
+    told, to = job.entry.job, [recipient.mailbox for recipient, _ in job.entry.pending]
+    lane = channel.name, channel.queue
+    rule = rules.of_job(lane, told.host, to, told.reverse_path, now)
+    if rule is None:
+        return None
+    return Barrier(rule.by, rule.since, rule.until, rule.why, rule.name)
+
+
+def _known(known: DeadHosts, channel: Channel, host: str, ttl: float, now: float) -> HostFacts:
     """Return what all delivers know of a host together; little, but whether it is dead."""
     failing = None
     if host and channel.program not in PLAIN:
-        known = read_hosts(Spool.open(config.spool).fs, now)
         failing = known.of(channel.name).get(host)
     found = None if failing is None else dead(host, failing, ttl)
     if failing is None or found is None or found.until <= now:

@@ -20,9 +20,11 @@ from mta.policy.decide import Barrier, HostFacts, JobFacts, Room, shut
 from mta.policy.foresee import _CHANGES
 from mta.policy.load import QUEUE_ONLY
 from mta.policy.select import Bounds
+from mta.policy.suspensions import Suspension
 from mta.spool.entry import Settlement
 from mta.spool.hostlog import HostLog
 from mta.spool.layout import arrived
+from mta.spool.rulelog import RuleLog
 from mta.spool.spool import Spool
 from mta.types import DEFERRED, Reply
 from mta.values import replace
@@ -221,6 +223,18 @@ def test_without_any_deliver_a_dead_host_is_still_known(house):
     said = house.record()
     assert [gate["gate"] for gate in said["gates"]] == ["dead"]
     assert said["by"] == 0
+
+
+def test_without_any_deliver_a_suspension_is_still_known(house):
+    log = RuleLog(house.spool.fs)
+    until = house.now + 900.0
+    log.suspend(
+        Suspension("host", "far.example", "root", house.now - 60, until, "they move", "far.example")
+    )
+    log.close()
+    (gate,) = house.record()["gates"]
+    assert (gate["gate"], gate["by"], gate["until"]) == ("suspended", "root", until)
+    assert "without that suspension it would go now" in house.text()
 
 
 def test_whose_lock_it_is_is_told_without_taking_it(house):

@@ -33,6 +33,7 @@ __all__ = ["MINUTES", "Alternative", "Foresight", "alternatives", "foresee", "so
 
 STEPS = 32  # times that are asked about: each gate that has a time opens once
 NEAR = 0.15  # of a burial: a job that is due so near to its end was deferred until then
+TRIFLE = 0.1  # of the time that is left: what comes sooner by less is not worth a word
 MINUTES = (60, 30, 15, 5, 1)  # what deliver -l is likely to be given
 
 
@@ -129,13 +130,17 @@ def alternatives(job: JobFacts, host: HostFacts, room: Room, now: float) -> list
         if change is None:
             continue
         then = foresee(*change(job, host, room, now), now)
-        if _better(then, plain):
+        if _better(then, plain, now):
             found.append(Alternative(verdict.gate, then))
     return found
 
 
-def _better(then: Foresight, plain: Foresight) -> bool:
-    return (len(then.events), then.when) < (len(plain.events), plain.when)
+def _better(then: Foresight, plain: Foresight, now: float) -> bool:
+    """Tell whether ``then`` needs fewer events, or comes sooner by more than a trifle."""
+    fewer = len(then.events) < len(plain.events)
+    trifle = TRIFLE * max(0.0, plain.when - now)
+    same = len(then.events) == len(plain.events)
+    return fewer or (same and then.when < plain.when - trifle)
 
 
 def sooner_dead(
@@ -162,8 +167,8 @@ def sooner_dead(
         then = foresee(
             replace(job, retry_at=retry_at), replace(host, dead_until=until), room, start
         )
-        if not _better(then, plain):
-            continue
+        if not _better(then, plain if sooner is None else sooner.then, now):
+            continue  # no better than a greater one
         sooner = Alternative("dead", then, minutes)
         if then.when <= now:
             break

@@ -103,3 +103,9 @@ def test_what_would_help_is_one_thing_at_a_time():
     host = HostFacts(2)
     (only,) = alternatives(JobFacts("a", 0.0), host, Room(9, 2, in_flight=2), NOW)
     assert (only.gate, only.then) == ("per-host", Foresight(NOW))
+
+
+def test_what_gains_a_trifle_is_not_told():
+    host = HostFacts(dead=DEAD, dead_since=NOW - 10, dead_until=NOW + 810)
+    told = JobFacts("a.test", 0.0, NOW - 10, NOW + 830, waits_for_host=True)
+    assert [a.gate for a in alternatives(told, host, Room(5, 5), NOW)] == ["dead"]
