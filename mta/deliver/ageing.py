@@ -29,7 +29,7 @@ from mta.deliver.desk import UNTRIED, Flight
 from mta.deliver.limits import gives_up, warns
 from mta.errors import SpoolError
 from mta.route.expanded import MARKS
-from mta.spool.layout import arrived
+from mta.spool.layout import JobName, arrived
 from mta.spool.states import HOLD, WARNED
 from mta.types import BULK, NORMAL, URGENT, Mailbox
 from mta.values import TYPE_CHECKING
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from mta.config.model import Channel
     from mta.deliver.desk import Clock, Desk
     from mta.deliver.gather import Gather
-    from mta.spool.layout import JobName
     from mta.spool.spool import Spool
     from mta.spool.states import Entry
 
@@ -50,6 +49,7 @@ AGAIN = 10_000  # names that a walk leaves to the next
 GRACE = 60.0  # after its time, in which an attempt may still be the last
 WALK = 60.0  # seconds between the beginnings of walks, at most
 WARN, FAIL = "warn", "fail"
+OVER = object()
 
 
 def due(channel: Channel, entry: Entry, at: float, now: float, grace: float = 0.0) -> str:
@@ -101,7 +101,7 @@ class Ager:
             tuple[float, str, JobName]
         ] = []  # a heap: messages with an end of their own
         self._lost = False  # whether a name could not be kept: then all are looked at again
-        self._walk: Iterator[JobName] | None = None
+        self._walk: Iterator[JobName | None] | None = None
         self.interval = min([WALK, *[max(1.0, age / 4) for age in self._ages]])
         self.next_walk = 0.0
         self.busy = 0  # jobs at the desk
@@ -115,11 +115,12 @@ class Ager:
         until = self._clock.monotonic() + seconds
         try:
             while not self._gather.full:
-                name = next(self._walk, None)
-                if name is None:
+                name = next(self._walk, OVER)
+                if name is OVER:
                     self._walk = None
                     return False
-                self._look_at(name)
+                if isinstance(name, JobName):
+                    self._look_at(name)
                 if self._clock.monotonic() >= until:
                     break
         except OSError:
@@ -144,8 +145,11 @@ class Ager:
 
     def _names(
         self, again: dict[str, JobName], bands: list[tuple[float, float]], now: float
-    ) -> Iterator[JobName]:
-        """Yield what this walk looks at; what is not yet due is passed over by name."""
+    ) -> Iterator[JobName | None]:
+        """Yield what this walk looks at, and None where a slice may end before it comes.
+
+        What is not yet due is passed over by name.
+        """
         yield from again.values()
         for after, before in _merged(bands):
             since, until = (after - 1e-6 if after else None), before + 1e-6  # both are included
@@ -153,6 +157,7 @@ class Ager:
                 for name in names:
                     if name.key not in again and self._may_be_due(name, now):
                         yield name
+                yield None
         for age in self._ages:
             self._passed[age] = 0.0 if self._lost else now - age
 

@@ -219,3 +219,22 @@ def test_z3_a_slice_ends_in_time_and_leaves_room_in_what_is_gathered():
     opened = sum(world.spool.opened.values())
     assert world.ager.slice(10.0)
     assert sum(world.spool.opened.values()) == opened
+
+
+def test_z3_a_slice_ends_between_lists_of_which_nothing_is_due():
+    world = World(**TIMES)
+    for n in range(70):
+        world.add(float(n), kind="bulk")  # by its name not due before long
+    world.clock.now = EPOCH + WARN + HOUR
+    clock, calls = world.clock, [0]
+
+    def monotonic():
+        calls[0] += 1
+        return calls[0] * 1.0
+
+    clock.monotonic = monotonic
+    assert world.ager.slice(1.5)
+    assert world.spool.listed < 70 and not world.spool.opened
+    while world.ager.slice(1.5):
+        pass
+    assert world.spool.listed == 70

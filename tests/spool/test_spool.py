@@ -8,7 +8,7 @@ from mta.errors import SpoolError
 from mta.spool import layout
 from mta.spool.intake import take_in, try_lock
 from mta.spool.spool import Spool
-from mta.types import DEFERRED, DELIVERED, FAILED
+from mta.types import DEFERRED, DELIVERED, FAILED, PENDING
 from tests.spool.kit import BUSY, GONE, OK, PATH, accept, all_names, checkpoint, job, settle
 
 
@@ -238,3 +238,23 @@ def test_a_line_that_the_disk_cut_short_harms_no_later_one(spool, monkeypatch):
     claim.settle([settle(0, BUSY, DEFERRED)])
     claim.release()
     assert spool.peek(name).states[0].attempts == 1
+
+
+def test_a_job_may_be_settled_in_parts(spool):
+    accept(spool, job(recipients=3))
+    for begin in (take_in, checkpoint):  # before and after its checkpoint
+        begin(spool)
+        (name,) = all_names(spool)
+        claim = spool.claim(name)
+        with pytest.raises(SpoolError, match="without its DSN"):
+            claim.settle([settle(1, GONE, FAILED)])
+        assert not claim.settle([settle(0, OK, DELIVERED), settle(2, BUSY, DEFERRED)])
+        claim.release()
+        claim = spool.claim(name)
+        assert [(r.index, s.state) for r, s in claim.entry.pending] == [(1, PENDING), (2, DEFERRED)]
+        assert not claim.settle([settle(1, GONE, FAILED)], "DSN")
+        assert claim.settle([settle(2, OK, DELIVERED)])
+        claim.release()
+        spool.sync_marks()
+        assert all_names(spool) == []
+        accept(spool, job(recipients=3))
