@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from email import message_from_bytes
 from email.message import Message
@@ -138,3 +140,26 @@ def test_a_daemon_warns_of_mail_that_no_program_serves_and_gives_it_up(new_house
     assert [group["Action"] for group in groups(failure)] == ["failed"] * 3
     told = [(e["id"], e["about"]) for e in house.events("notified")]
     assert told == [(ident, "delay"), (ident, "failure")]
+
+
+def test_who_is_killed_while_it_gathers_has_lost_nothing(new_house):
+    slow = "{name: slow, program: pipe, domains: [slow.test], command: [/bin/sh, -c, %r]}"
+    shared = Path(tempfile.mkdtemp())  # commands may run as another user than we
+    shared.chmod(0o777)
+    ran, go = shared / "ran", shared / "go"
+    until_go = f"while [ ! -e {go} ]; do sleep 0.1; done; exit 67"
+    house = new_house(channels=(LOCAL, PIPE % f"touch {ran}; exit 67", slow % until_go))
+    ident = house.submit(MESSAGE, "-f", "alice@example.test", "a@pipe.test", "b@slow.test")
+    deliver = house.start("deliver", "-b", "-clocal,pipe,slow")
+    wait(ran.exists)
+    time.sleep(1.0)  # the first has failed by now, and waits for the other
+    assert not house.events("notified") and len(house.jobs()) == 2
+    deliver.kill()
+    deliver.wait()
+    go.write_text("")
+    assert house.run("deliver").returncode == 0
+    (dsn,) = house.maildir("alice")
+    assert len(groups(dsn)) == 2
+    assert [e["id"] for e in house.events("notified")] == [ident]
+    assert house.jobs() == []
+    shutil.rmtree(shared)
