@@ -55,13 +55,13 @@ class Forced:
 class Detour:
     """Takes jobs in again, for other ways."""
 
-    def __init__(self, config: Config, spool: Spool, router: Router) -> None:
-        """Route by ``router``, which is that of ``config``."""
+    def __init__(self, config: Config, spool: Spool | None, router: Router) -> None:
+        """Route by ``router``, which is that of ``config``; without a spool nothing is taken."""
         from mta.config.queues import paths
 
         self._config = config
         self._router = router
-        self._writer = spool.writer(paths(config))
+        self._writer = None if spool is None else spool.writer(paths(config))
         self._lost: SpoolError | None = None
         self._most = {c.name: c.max_recipients for c in config.channels}
 
@@ -121,6 +121,7 @@ class Detour:
         It is accepted when sync() has returned.  SpoolError if the disk refuses, or
         if the body is not whole.
         """
+        assert self._writer is not None
         if self._lost is not None:
             raise self._lost
         envelope = entry.envelope
@@ -163,6 +164,7 @@ class Detour:
         """Make what was taken durable, and wake intake.  SpoolError: none of it is accepted."""
         from mta.machine.wake import wake_intake
 
+        assert self._writer is not None
         lost, self._lost = self._lost, None
         if lost is not None:
             raise lost
@@ -171,7 +173,8 @@ class Detour:
 
     def close(self) -> None:
         """Let intake finish with what was written."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _with_original(routed: Routed, recipient: Recipient) -> list[Target]:

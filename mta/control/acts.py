@@ -44,6 +44,8 @@ def noting(word: str) -> Act:
         if held if word == HOLD else not held and word == RELEASE:
             return SAME
         claim.note(Note(word, order.at, order.who, order.text))
+        if word == RELEASE:
+            claim.note(Note(DUE, order.at, order.who))  # whatever its next time was
         log.noted(claim.name.id, claim.name.number, claim.name.queue, word, order.who, order.text)
         return DONE
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from mta.config.model import Channel, Config
@@ -22,14 +22,15 @@ from mta.deliver.board import Board
 from mta.deliver.flags import Flags
 from mta.deliver.flows import Flows
 from mta.deliver.hearing import heed
-from mta.deliver.keeper import Keeper
 from mta.deliver.lane import Lane
+from mta.deliver.mover import Mover
 from mta.deliver.office import Office
 from mta.deliver.options import options
 from mta.deliver.programs import ChannelProgram
 from mta.deliver.questions import Questions
 from mta.deliver.realm import ways_of
-from mta.deliver.rules import rules_of, thresholds_of, tokens_of
+from mta.deliver.rules import Rules, rules_of, thresholds_of, tokens_of
+from mta.deliver.syncing import Shared, alone
 from mta.deliver.timetable import Timetable
 from mta.deliver.tls_counts import TlsCounts
 from mta.errors import ChannelError, LocalProtocolError, SpoolError
@@ -37,20 +38,20 @@ from mta.machine import clock
 from mta.machine.load import Watch
 from mta.machine.log import Log
 from mta.machine.notify import READY, STOPPING, tell
-from mta.machine.process import Signals, set_title
+from mta.machine.process import set_title
 from mta.machine.wake import Ear
 from mta.policy.load import QUEUE_ONLY
 from mta.spool.entry import Envelope
 from mta.spool.hostlog import HostLog
 from mta.spool.intake import take_in
 from mta.spool.spool import Spool
+from mta.values import replace
 
 __all__ = ["Daemon"]
 
 TICK = 0.5
 STOP_LIMIT = 30.0
 LAST_LIMIT = 5.0  # beyond it: for what is killed to be settled
-SETTLE_SYNC = 0.05  # from a settlement to the sync that makes it durable; promised: 0.1
 RECOVERY_LIMIT = 600.0  # how long a pass waits for another's recovery of the spool
 SLOW_TICKS = 10  # ticks between looks at what the spool would not take
 START_LIMIT = 3  # ends in a row after which a pass gives a channel up
@@ -68,8 +69,11 @@ class Daemon:
         log: Log,
         *,
         watch: Callable[[str], None] | None = None,
+        shared: Shared | None = None,
     ) -> None:
-        """Serve ``channels`` of ``config`` as ``flags`` say."""
+        """Serve ``channels`` of ``config`` as ``flags`` say; alone unless ``shared`` is given."""
+        self._daemon = flags.background and not flags.ids
+        shared = alone(spool, config, log, self._daemon) if shared is None else shared
         self._config = config
         self._flags = flags
         self._spool = spool
@@ -82,31 +86,20 @@ class Daemon:
         self._board = Board(HostLog(spool.fs), f"deliver[{os.getpid()}]", log.warning)
         self._laws = Laws(spool, log)
         self._tokens = tokens_of(config, channels)
+        self._mover = Mover(config, log, self._nudge)
         self._lanes: list[Lane] = []
         self._programs: list[ChannelProgram] = []
         for channel in channels:
-            desk = self._office.desk(channel)
-            purse = None if self._tokens is None else self._tokens.purse(channel.name)
-            ways = ways_of(config, channel, self._board, purse)
-            lane = Lane(channel, spool, log, desk, clock, rules=rules, ways=ways)
-            told = options(config, channel)
-            program = ChannelProgram(
-                *(channel, config.hostname, told, lane, log),
-                nudge=self._nudge,
-                connected=self._tls.note,
-            )
-            lane.attach(program)
-            self._lanes.append(lane)
-            self._programs.append(program)
+            self._enlist(channel, rules, partial(shared.elders, channel.name, self))
         self._timetable = Timetable(self._lanes, flags.interval)
-        self._daemon = flags.background and not flags.ids
-        self._keeper = Keeper(spool, config.path, log) if self._daemon else None
+        self._keeper = shared.keeper
+        self._syncing = shared.syncing
         self._flows: Flows | None = None
         self._questions = Questions(config.runtime, spool, flags)
         self._ears: list[tuple[str, Ear]] = []
         self._recovered = False
         self._pumping = False
-        self._syncing = False
+        self._retired = False
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Event | None = None
         self._stop_at = 0.0
@@ -116,13 +109,29 @@ class Daemon:
         self._defect: BaseException | None = None
         self.given_up: list[str] = []
 
+    def _enlist(self, channel: Channel, rules: Rules, elders: Callable[[], int]) -> None:
+        """Make the lane of ``channel``, with its desk and its program."""
+        config, log, desk = self._config, self._log, self._office.desk(channel)
+        purse = None if self._tokens is None else self._tokens.purse(channel.name)
+        mover = self._mover if self._daemon else None
+        ways = ways_of(config, channel, self._board, purse)
+        ways = replace(ways, mover=mover, elders=elders)
+        lane = Lane(channel, self._spool, log, desk, clock, rules=rules, ways=ways)
+        told = options(config, channel)
+        program = ChannelProgram(
+            *(channel, config.hostname, told, lane, log),
+            nudge=self._nudge,
+            connected=self._tls.note,
+        )
+        lane.attach(program)
+        self._lanes.append(lane)
+        self._programs.append(program)
+
     async def run(self) -> None:
         """Work until the pass is over or a signal has come and all is in order."""
         loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         loop.set_exception_handler(self._broken)
-        signals = Signals(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        loop.add_reader(signals.fileno(), lambda: self._signalled(signals.taken()))
         try:
             await self._begin()
             self._recovered = True  # what was heard meanwhile is pumped from now on
@@ -138,8 +147,6 @@ class Daemon:
             await self._ended.wait()
         finally:
             await self._end()
-            loop.remove_reader(signals.fileno())
-            signals.close()
         if self._defect is not None:
             raise self._defect
         if self.given_up:
@@ -177,13 +184,8 @@ class Daemon:
         take_in(self._spool, self._queued)
 
     def _queued(self, envelope: Envelope) -> None:
-        self._log.queued(
-            envelope.id,
-            envelope.reverse_path,
-            envelope.size,
-            envelope.recipients,
-            envelope.origin,
-        )
+        e = envelope
+        self._log.queued(e.id, e.reverse_path, e.size, e.recipients, e.origin)
 
     def _sweep(self) -> None:
         """Have every lane look at its queue, or at the messages that were named."""
@@ -222,27 +224,12 @@ class Daemon:
         more = False
         for lane in self._lanes:
             more = lane.pump() or more
-        if self._spool.unsynced and not self._syncing:
-            self._syncing = True
-            asyncio.get_running_loop().call_later(SETTLE_SYNC, self._sync)
+        self._syncing.want(self._nudge)
         if more:
             self._nudge()
             return
         self._set_timer()
         self._look_for_end()
-
-    def _sync(self) -> None:
-        """Make settlements durable, in a thread: the loop need not wait for the disk."""
-
-        def synced(done: asyncio.Future[None]) -> None:
-            self._syncing = False
-            if done.exception() is not None:
-                self._log.warning(f"settled work could not be synced: {done.exception()}")
-            if self._spool.unsynced:
-                self._nudge()
-
-        future = asyncio.get_running_loop().run_in_executor(None, self._spool.sync_marks)
-        future.add_done_callback(synced)
 
     def _set_timer(self) -> None:
         """Pump again when the next job is due."""
@@ -267,7 +254,7 @@ class Daemon:
             self._nudge()
             return
         if self._stop_at:
-            if not in_flight + self._office.busy:
+            if not in_flight + self._office.busy + self._mover.busy:
                 self._ended.set()
             return
         if self._daemon or in_flight:
@@ -295,6 +282,7 @@ class Daemon:
         self._board.look(clock.wall())
         self._laws.tick(self._lanes)
         self._office.tick(mono)
+        self._mover.tick(mono)
         self._tls.tick(mono)
         self._weigh(mono)
         if self._flows is not None:
@@ -314,7 +302,8 @@ class Daemon:
         standing = str(self._watch.standing)
         self._show(f"{standing}{': ' if standing else ''}{self._state()}")
         self._nudge()
-        asyncio.get_running_loop().call_later(TICK, self._tick)
+        if self._ended is not None and not self._ended.is_set():
+            asyncio.get_running_loop().call_later(TICK, self._tick)
 
     def _weigh(self, mono: float) -> None:
         """Look at the load when it is time, and tell the lanes what it allows."""
@@ -336,34 +325,53 @@ class Daemon:
         return f"{busy.latest_host or busy.channel.name} {in_flight} of {total}"
 
     def _show(self, state: str) -> None:
-        if state != self._title:
+        if state != self._title and not self._retired:
             self._title = state
             set_title(f"deliver[{self._names}]: {state}")
 
-    def _signalled(self, numbers: frozenset[int]) -> None:
-        if signal.SIGHUP in numbers:
-            self._log.flush()  # a log that was renamed is opened anew
-            if self._keeper is not None:
-                self._keeper.renew()
-        if {signal.SIGTERM, signal.SIGINT} & numbers:
-            # A second signal is from somebody in a hurry.
-            self._stop_at = clock.monotonic() + (0.0 if self._stop_at else STOP_LIMIT)
-            for lane in self._lanes:
-                lane.abandon()
-            self._office.stop()
-            self._nudge()
+    def in_flight_on(self, channel: str) -> int:
+        """Return how many jobs the lane of ``channel`` has in flight."""
+        return sum(lane.busy for lane in self._lanes if lane.channel.name == channel)
 
-    async def _end(self) -> None:
-        """Leave all in order: programs gone, settlements synced (once at a time), lines written."""
-        if self._daemon:
-            tell(STOPPING)
+    def stop(self) -> None:
+        """End: what is in flight has STOP_LIMIT seconds, or none when told so twice."""
+        hurried = self._stop_at and not self._retired
+        self._retired = False
+        self._stop_at = clock.monotonic() + (0.0 if hurried else STOP_LIMIT)
+        self._abandon()
+
+    def retire(self) -> None:
+        """End when what is in flight has landed, however long that takes: another goes on."""
+        self._retired, self._stop_at = True, float("inf")
+        self._keeper = None  # the other's
+        self._abandon()
+        self._deafen()
+        if self._flows is not None:
+            self._flows.close()
+            self._flows = None
+
+    def _abandon(self) -> None:
+        for lane in self._lanes:
+            lane.abandon()
+        self._office.stop()
+        self._nudge()
+
+    def _deafen(self) -> None:
+        """Listen no more."""
         for _, ear in self._ears:
             asyncio.get_running_loop().remove_reader(ear.fileno())
             ear.close()
+        self._ears = []
+
+    async def _end(self) -> None:
+        """Leave all in order: programs gone, settlements synced (once at a time), lines written."""
+        if self._daemon and not self._retired:
+            tell(STOPPING)
+        self._deafen()
         for program in self._programs:
             program.quit()
         limit = clock.monotonic() + STOP_LIMIT
-        while self._syncing or any(program.running for program in self._programs):
+        while any(program.running for program in self._programs):
             if clock.monotonic() > limit:
                 for program in self._programs:
                     program.kill()
@@ -375,8 +383,9 @@ class Daemon:
         self._board.look(clock.wall())
         if self._keeper is not None:
             self._keeper.stop()
-        if self._spool.unsynced:
-            self._spool.sync_marks()
+        await self._syncing.finish()
+        self._mover.close()
+        self._laws.close()
         if self._tokens is not None:
             self._tokens.close()
         self._tls.write()

@@ -79,17 +79,14 @@ class Lane:
         order, purse = order_of(channel, rules.ordered), None if ways is None else ways.purse
         self.index = Index(self.hosts.is_unproven, rules.index_limit, order)
         self.bars = Bars(channel, self.index)
-        shelves = self._shelve, self.bars.keep_host
+        shelves = self._shelve, self.bars.keep_host, self.realm.leaves
         self._picker = Picker(self.index, self._decide, *shelves, channel.runners, purse)
         self.standing = Standing()  # of the load
         self.settled = 0  # attempts at hosts that answer, in all
         self.stopping = False
         self.latest_host: Host = ""
-        self._spool = spool
-        self._log = log
-        self._desk = desk
-        self._clock = clock
-        self._rules = rules
+        self._spool, self._log, self._desk = spool, log, desk
+        self._clock, self._rules = clock, rules
         self._program: Program | None = None
         self._flights: dict[int, Flight] = {}
         self._settling: set[str] = set()  # keys of jobs at the desk
@@ -167,7 +164,7 @@ class Lane:
             self._read_on()
         if self._picker.counts:
             now, mono = self._clock.wall(), self._clock.monotonic()
-            self._picker.ask(self._busy, self._room(now), mono)
+            self._picker.ask(self.busy, self._room(now), mono)
         launched = self._launch()
         self._shelf.tell()
         reading = self._sweeps.running and not self.index.full
@@ -187,7 +184,7 @@ class Lane:
             return 0
         program.want()
         looked = 0
-        while looked < BATCH and program.free > 0:
+        while looked < BATCH and program.free > 0 and self.realm.free:
             host = self._picker.next_host(now, self._room(now))
             if host is None:
                 break
@@ -198,7 +195,7 @@ class Lane:
         return looked
 
     @property
-    def _busy(self) -> int:
+    def busy(self) -> int:
         """How many jobs take a turn and a token: none of silent hosts, none held at the desk."""
         return self.in_flight - self.hosts.silent - self._desk.held
 
@@ -208,7 +205,7 @@ class Lane:
         return Room(
             self.channel.concurrency,
             realm.per_host(host),
-            self._busy,
+            self.busy + realm.elders(),
             self.hosts.unproven,
             self._pauses.until,
             self.standing.level,
@@ -216,7 +213,7 @@ class Lane:
             max(self._rules.force_before, realm.asked(host)),
             realm.settings(host).max_share,
             others,
-            picker.tokens(self._busy),
+            picker.tokens(self.busy),
             picker.pool,
             realm.demote_to,
             realm.slow,
@@ -289,6 +286,9 @@ class Lane:
 
     def _hand_over(self, claim: Claim, program: Program, now: float) -> bool:
         """Give a claimed job to the program if it is due; return whether it was."""
+        if self.realm.takes(claim, self._landed):
+            self._settling.add(claim.name.key)
+            return True
         tried, facts = self._due(claim, now)
         verdict = self._decide(facts, now)
         if verdict.verdict != GO:

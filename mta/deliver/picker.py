@@ -67,16 +67,19 @@ class Picker:
         judge: Callable[[JobFacts, float, bool], Verdict],
         shelve: Callable[[Host, float], None],
         keep: Callable[[Host, float, float], None],
+        leaves: Callable[[Host], bool],
         runners: int | None = None,
         purse: Purse | None = None,
     ) -> None:
         """``judge`` gives the verdict on a job, told whether others wait; ``shelve``
-        buries hosts, and ``keep`` puts those aside that an operator suspended.
+        buries hosts, ``keep`` puts those aside that an operator suspended, and ``leaves``
+        tells of those whose jobs go another way, whatever the verdict.
         """
         self._index = index
         self._judge = judge
         self._shelve = shelve
         self._keep = keep
+        self._leaves = leaves
         self._passed: dict[Host, None] = {}  # who has its share, in the order of asking
         self._pace = Pace()
         self._purse = purse
@@ -95,6 +98,8 @@ class Picker:
                 if host is None:
                     return None
             self._passed.pop(host, None)
+            if self._leaves(host):
+                return host
             verdict = self._judge(JobFacts(host, arrived(index.head(host).id)), now, others)
             if verdict.verdict == GO:
                 return host

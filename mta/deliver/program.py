@@ -14,10 +14,10 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from mta.config.load import load_config
-from mta.config.model import Channel, Config
+from mta.config.model import Config
 from mta.config.queues import paths
-from mta.deliver.daemon import Daemon
 from mta.deliver.flags import HELP, LEVELS, Flags, parse
+from mta.deliver.generations import Generations
 from mta.errors import LocalProtocolError, PosthouseError, UsageError, exit_code
 from mta.machine import loop
 from mta.machine.listen import raise_descriptors
@@ -32,13 +32,12 @@ DEFAULT_LEVEL = "FST"
 DESCRIPTORS = 8192  # a job in flight holds one of its own, whatever its host does
 
 
-def _channels(config: Config, flags: Flags) -> list[Channel]:
-    """Return the channels to serve, in the order given; ConfigError for an unknown one."""
+def _check_channels(config: Config, flags: Flags) -> None:
+    """Refuse channels that there are not: ConfigError."""
     if flags.passive:
         raise UsageError("-p: this version has no passive channels")
-    if not flags.channels:
-        return list(config.channels)
-    return [config.channel(name) for name in flags.channels]
+    for name in flags.channels:
+        config.channel(name)
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -48,16 +47,16 @@ def _run(arguments: Sequence[str]) -> int:
         return 0
     _check_ids(flags)
     config = load_config(flags.config)
-    channels = _channels(config, flags)
+    _check_channels(config, flags)
     level = LEVELS.index(flags.level or DEFAULT_LEVEL)
     log = Log(config.log.dir, config.log.formats, "deliver", file=flags.log_file, level=level)
     spool = Spool.open(config.spool, paths=paths(config))
     log.started("deliver", arguments)
     try:
-        daemon = Daemon(config, channels, flags, spool, log, watch=_watch(flags))
+        generations = Generations(config, flags, spool, log, _watch(flags))
         loop.spare_collector()
         raise_descriptors(DESCRIPTORS)
-        asyncio.run(daemon.run())
+        asyncio.run(generations.run())
     except PosthouseError:
         raise
     except Exception as error:  # a defect of ours: the log gets it whole, a person one line

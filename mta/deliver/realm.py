@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 
     from mta.config.host_rules import HostSettings
     from mta.config.model import Channel, Config, Retry
-    from mta.deliver.desk import Clock
+    from mta.deliver.desk import Clock, Flight
+    from mta.deliver.mover import Mover
     from mta.deliver.picker import Purse
     from mta.deliver.rules import Rules
     from mta.machine.log import Log
     from mta.policy.deadhosts import DeadHost, News
+    from mta.spool.spool import Claim
     from mta.types import Host, Outcome, Reply
 
 __all__ = ["PLAIN", "Realm", "Ways", "ways_of"]
@@ -45,8 +47,8 @@ PLAIN = ("local", "pipe", "list")  # programs that connect to nobody: no host ca
 class Ways:
     """What a lane shares with others: the board; rules of hosts; the slow lane, or those it is of.
 
-    ``purse`` holds the lane's tokens, where they are bounded.
-
+    ``purse`` holds the lane's tokens, where they are bounded; ``mover`` takes jobs that the
+    channel table sends elsewhere; ``elders`` tells what older lanes of it have in flight.
     Hosts that fail for long go to the channel ``demote_to``, or come from ``origins``.
     """
 
@@ -55,6 +57,8 @@ class Ways:
     demote_to: str = ""
     origins: tuple[Channel, ...] = ()
     purse: Purse | None = None
+    mover: Mover | None = None
+    elders: Callable[[], int] = int
 
 
 def ways_of(config: Config, channel: Channel, board: Board, purse: Purse | None = None) -> Ways:
@@ -80,6 +84,7 @@ class Realm:
         self._channel, self._clock, self._log = channel, clock, log
         self._own, self._flag = ways.own, rules.dead_ttl
         self._shelve, self._heed_after = shelve, rules.force_before
+        self._mover, self._elders = ways.mover, ways.elders
         self.reach: Callable[[str, float, Reply | None], None] = _nobody  # told of addresses
         self.demote_to = ways.demote_to
         self.slow = bool(ways.origins)
@@ -119,6 +124,23 @@ class Realm:
     def retry(self, host: Host) -> Retry:
         """Return when what ``host`` deferred is tried again."""
         return self._own.find(host).retry
+
+    def elders(self) -> int:
+        """Return how many slots older lanes of this channel have, of ours at most half."""
+        return min(self._elders(), self._channel.concurrency // 2)
+
+    def leaves(self, host: Host) -> bool:
+        """Tell whether jobs for ``host`` are to go into another queue."""
+        return self._mover is not None and self._mover.leaves(self._channel.queue, host)
+
+    @property
+    def free(self) -> bool:
+        """Whether another job may be on its way into another queue."""
+        return self._mover is None or self._mover.free
+
+    def takes(self, claim: Claim, landed: Callable[[Flight, float], None]) -> bool:
+        """Have a claim taken over whose job goes another way; return whether it was."""
+        return self._mover is not None and self._mover.takes(claim, landed)
 
     def ours(self, host: Host) -> bool:
         """Tell whether this lane serves ``host``, and not the one beside it."""

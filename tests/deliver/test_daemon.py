@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mta.deliver import daemon
+from mta.deliver import daemon, syncing
 from mta.deliver.flags import Flags
 from mta.machine.log import Log
 from mta.spool.spool import Spool
@@ -33,7 +33,7 @@ def test_a_pass_ends_with_one_sync_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two would remove the same jobs, and close the same descriptors twice."""
-    monkeypatch.setattr(daemon, "SETTLE_SYNC", 0.0)
+    monkeypatch.setattr(syncing, "SETTLE_SYNC", 0.0)
     config = new_config(tmp_path)
     spool = SlowSpool.open(config.spool)
     spool.mark_ready()
