@@ -228,6 +228,10 @@ class Index:
         known = self._queued.get(entry[1])
         return known is not None and known[2] == entry[2]
 
+    def is_cold(self, host: Host) -> bool:
+        """Tell whether the jobs of ``host`` may not be due."""
+        return host in self._cold
+
     def cool(self, host: Host) -> None:
         """A job of ``host`` was opened in vain: its others may not be due, either."""
         if host not in self._cold and host in self._to_go.lines:

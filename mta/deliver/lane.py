@@ -55,6 +55,7 @@ __all__ = ["Lane", "Rules"]
 BACK = 256  # hosts that are well again whose waiting jobs one pump looks through
 LOADED = 10.0  # until a job is looked at again that the load kept back
 LONG = 3600.0  # until a job is read again that waits for a word, not for a time
+IN_VAIN = 4  # what a job counts that is probably not due
 BATCH = 64  # jobs that one pump looks at, before the program's answers are read again
 
 
@@ -166,9 +167,9 @@ class Lane:
             now, mono = self._clock.wall(), self._clock.monotonic()
             self._picker.ask(self.busy, self._room(now), mono)
         launched = self._launch()
-        self._shelf.tell()
+        self._shelf.tell(self.in_flight > self.hosts.silent)
         reading = self._sweeps.running and not self.index.full
-        return more or reading or launched == BATCH or len(self._shelf) + len(self.realm) > 0
+        return more or reading or launched >= BATCH or len(self._shelf) + len(self.realm) > 0
 
     def _read_on(self) -> None:
         """Read names of the sweep."""
@@ -188,7 +189,7 @@ class Lane:
             host = self._picker.next_host(now, self._room(now))
             if host is None:
                 break
-            looked += 1
+            looked += IN_VAIN if self.index.is_cold(host) else 1
             self._launch_to(host, program)
         if looked:
             program.flush()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Shelf"]
 
-BATCH = 16  # jobs told in one go
+BATCH, FEW = 16, 2  # jobs told in one go
 
 
 class Shelf:
@@ -59,9 +59,9 @@ class Shelf:
     def _over(self, name: JobName) -> bool:
         return expired(arrived(name.id), self._clock.wall(), self._fail_after.of(name.kind))
 
-    def tell(self) -> None:
-        """Tell a batch of the jobs."""
-        for _ in range(min(BATCH, len(self._untold))):
+    def tell(self, busy: bool = False) -> None:
+        """Tell a batch of the jobs, a small one while others are on their way."""
+        for _ in range(min(FEW if busy else BATCH, len(self._untold))):
             self._tell(self._untold.popleft())
 
     def _tell(self, name: JobName) -> None:
