@@ -243,7 +243,7 @@ class Desk:
         groups = [
             Group(
                 *(recipient.mailbox, recipient.original, state.outcome or UNTRIED, ""),
-                *(state.last or now, DELAYED, recipient.orcpt, until),
+                *(state.last, DELAYED, recipient.orcpt, until),
             )
             for recipient, state in flight.tried
             if wanted(recipient.notify, DELAY) and recipient.action not in MARKS

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["DSN", "FULL_LIMIT", "HELD", "ORPHAN", "Case", "Gather", "Return", "Told"]
 
 HELD = 256  # cases held at a time: one descriptor each
+ASKED = 100  # jobs of a message that are asked about, twice a second
 LONGEST = 6  # waits that the first case of a message is held at most
 FULL_LIMIT = 1 << 20  # octets of a message that is returned whole; of a larger one its header
 DSN, ORPHAN = "dsn", "dsn postmaster"  # origins of what we send: to authors, to the postmaster
@@ -167,8 +168,13 @@ class Gather:
         for key, bundle in list(self._bundles.items()):
             patient = mono - bundle.last < self._wait
             patient = patient and mono - bundle.first < LONGEST * self._wait
-            if not patient or not self.expected(_others(bundle)):
+            if not patient or not self._awaited(bundle):
                 self._send(key)
+
+    def _awaited(self, bundle: _Bundle) -> bool:
+        """Whether another job of the message may end soon; of very many, that is taken as given."""
+        others = bundle.cases[0].claim.entry.envelope.jobs - len(bundle.cases)
+        return others > ASKED or self.expected(_others(bundle))
 
     def flush(self) -> None:
         """Send all."""

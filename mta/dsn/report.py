@@ -66,7 +66,7 @@ _PREAMBLE = b"This is a delivery status notification in MIME format (RFC 3464).\
 
 @frozen
 class Group:
-    """One recipient: ``relay`` is who said so ("" = this machine), ``at`` when.
+    """One recipient: ``relay`` is who said so ("" = this machine), ``at`` when (0.0 = never tried).
 
     ``orcpt`` is the ORCPT that came with it, decoded, or ""; ``until`` is how long
     what is delayed will be tried, 0.0 if that is not known.
@@ -159,6 +159,7 @@ def _said(group: Group) -> str:
 
 def _places(notice: Notice) -> dict[str, str]:
     """Return what stands in the places that every section has, and some have."""
+    header = f"header of {'the' if notice.why else 'your'} message"
     return {
         "hostname": notice.hostname,
         "id": notice.message_id,
@@ -166,7 +167,7 @@ def _places(notice: Notice) -> dict[str, str]:
         "now": date(notice.now),
         "to": str(notice.to),
         "postmaster": f"postmaster@{notice.hostname}",
-        "quoted": "message" if notice.whole else "header of your message",
+        "quoted": "message" if notice.whole else header,
         "why": notice.why,
     }
 
@@ -256,8 +257,9 @@ def _fields(group: Group) -> bytes:
     kind = "smtp" if group.relay else "x-posthouse"
     fields += [
         f"Diagnostic-Code: {kind}; {Reply.clean(str(reply), 700)}",
-        f"Last-Attempt-Date: {date(group.at)}",
     ]
+    if group.at:
+        fields.append(f"Last-Attempt-Date: {date(group.at)}")
     if group.action == DELAYED and group.until:
         fields.append(f"Will-Retry-Until: {date(group.until)}")
     return b"\r\n" + b"".join(map(_line, fields))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mta.deliver.gather import HELD, LONGEST, ORPHAN, Case, Gather
+from mta.deliver.gather import ASKED, HELD, LONGEST, ORPHAN, Case, Gather
 from mta.dsn.report import Group
 from mta.types import NULL_PATH, Mailbox, Outcome, Reply
 from mta.values import replace
@@ -112,6 +112,18 @@ def test_j3_no_case_waits_for_ever_and_no_more_than_so_many_are_held():
     for _ in range(HELD + 1):
         world.fail(world.message(2)[0])
         assert world.gather.held <= HELD
+
+
+def test_j3_of_a_message_with_very_many_jobs_nobody_is_asked(monkeypatch):
+    world = World(expected=False)
+    monkeypatch.setattr(world.gather, "expected", lambda keys: pytest.fail("asked"))
+    world.fail(world.message(ASKED + 2)[0])
+    world.gather.tick()
+    assert not world.returns.notices
+    world.clock.now += WAIT
+    monkeypatch.setattr(world.gather, "expected", lambda keys: True)
+    world.gather.tick()
+    assert len(world.returns.notices) == 1
 
 
 def test_two_messages_and_two_authors_are_told_apart():

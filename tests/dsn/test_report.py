@@ -263,6 +263,11 @@ def test_a_delay_says_what_was_said_last_and_until_when_it_will_be_tried():
     assert "come again later" in human and "said: 451 4.7.1" in human
 
 
+def test_what_was_never_tried_has_no_date_of_an_attempt():
+    octets = made([Group(BOB, None, GREY, "", 0.0, "delayed", "", 1e9)])
+    assert b"Last-Attempt-Date" not in octets and b"Will-Retry-Until" in octets
+
+
 def test_the_postmaster_is_told_why_it_is_him_who_is_told():
     groups = [Group(BOB, None, Outcome(Reply(550, "5.1.1", "no")), "", 0.0)]
     message = message_from_bytes(made(groups, why="the reverse-path is null"))
