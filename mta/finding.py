@@ -130,14 +130,15 @@ class _Search:
         return not self._everywhere and (len(self._jobs) >= SHOWN or self._clock() >= self._until)
 
     def run(self, spool: Spool) -> Found:
-        """Look into each hour, the oldest first."""
+        """Look into the newest hour, where what one asks about mostly is, then the oldest first."""
         hours = [
             (hour, queue, there)
             for queue in spool.queues()
             for hour, there in spool.hours(queue).items()
         ]
         left = 0
-        for hour, queue, there in sorted(hours):
+        newest = max([hour for hour, _, _ in hours], default="")
+        for hour, queue, there in sorted(hours, key=lambda each: (each[0] != newest, each)):
             if self._over:
                 left += 1
                 continue

@@ -90,6 +90,17 @@ def test_fi2_when_time_is_up_it_stops_and_says_so(tmp_path):
     assert len(everything.jobs) == 20
 
 
+def test_the_newest_hour_is_looked_into_before_time_is_up(tmp_path):
+    config = new_config(tmp_path)
+    ident = accept(Spool.open(config.spool), "bob@far.example")
+    for hour in ("2020010100", "2020010101"):
+        (Path(config.spool) / "q.smtp" / hour).mkdir()
+    ticks = itertools.chain([0.0, 0.0, 0.0], itertools.repeat(9.0))
+    found = find(config, "bob@far.example", clock=lambda: next(ticks))
+    assert [job.name.id for job in found.jobs] == [ident]
+    assert found.hours_left == 2
+
+
 def test_fi2_no_more_are_told_than_one_can_read(tmp_path, monkeypatch):
     monkeypatch.setattr(finding, "SHOWN", 3)
     monkeypatch.setattr(finding, "OPENED", 4)
