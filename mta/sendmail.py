@@ -95,7 +95,7 @@ def run(arguments: Sequence[str]) -> int:
         say(1, USAGE if "help" in value else f"sendmail (Posthouse) {__version__}\n")
         return errors.EX_OK
     if "q" in value and mode == "m":
-        return _run_queue(config, value["q"], operands)
+        return _run_queue(config, [v for name, v in options if name == "q"], operands)
     if mode == "m":
         return _submit(config, options, operands)
     if mode == "v":
@@ -220,16 +220,24 @@ def _runq(arguments: Sequence[str]) -> int:
     """runq: what ``sendmail -q`` does; the options of sendmail's runq are ignored."""
     config, rest = _leading_config(arguments)
     _, ids = read_options(rest, SHORT, _LONG)
-    return _run_queue(config, "", ids)
+    return _run_queue(config, [], ids)
 
 
-def _run_queue(config: str | None, which: str, ids: Sequence[str]) -> int:
-    """Run deliver once, over everything or the messages named by -qI."""
-    if which[:1] == "I" and len(which) > 1:
-        ids = [which[1:], *ids]
-    elif which:
-        raise UsageError("-q takes nothing or I and an id; deliver(8) selects, and repeats with -b")
-    words = [*_with_config(config, ()), *_ids(ids)]
+def _run_queue(config: str | None, selected: Sequence[str], ids: Sequence[str]) -> int:
+    """Have everything tried once, or the messages named, or what the values of -q select."""
+    from mta.spool.layout import valid_id
+
+    words = [word for word in selected if word]
+    if all(word[:1] == "I" and valid_id(word[1:]) for word in words):
+        return _deliver([*_with_config(config, ()), *[w[1:] for w in words], *_ids(ids)])
+    from mta import queuerun
+
+    return queuerun.run(
+        config, words, lambda loaded, keys: _deliver(["--config", loaded.path, *keys])
+    )
+
+
+def _deliver(words: Sequence[str]) -> int:
     from mta.deliver.program import main as deliver
 
     return _status_of(deliver, "deliver", words)

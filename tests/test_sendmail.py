@@ -15,6 +15,7 @@ from mta import sendmail, submit
 from mta.arguments import ATTACHED, FLAG, VALUE, read_options
 from mta.errors import UsageError
 from mta.sendmail import IGNORED, MODES, SHORT
+from mta.spool.spool import Spool
 from tests.inlet import one, queued, recipients, write_site
 
 MESSAGE = b"To: alice\nSubject: x\n\nbefore\n.\nafter\n"
@@ -202,7 +203,7 @@ def test_modes_that_are_refused(call, site: Path, mode: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [[], ["-i"], ["-BEBCDIC", "alice"], ["-Nnever,delay", "alice"], ["-Nsometimes", "alice"],
-     ["-Rsome", "alice"], ["-Vä", "alice"], ["-q15m"], ["-qRfoo"], ["-qI../x"], ["-bv"]],
+     ["-Rsome", "alice"], ["-Vä", "alice"], ["-q15m"], ["-q!Gsmtp"], ["-qGno"], ["-qR"], ["-bv"]],
 )  # fmt: skip
 def test_wrong_command_lines(call, site: Path, arguments: list[str]) -> None:
     status, out, err = call(*arguments)
@@ -254,7 +255,7 @@ def test_what_other_programs_do_is_left_to_them(monkeypatch: pytest.MonkeyPatch)
         ["-bp"],
         ["-C", "f", "-bp"],
         ["-q"],
-        ["--config", "f", "-qI25W"],
+        ["--config", "f", "-qI25XDZNSF6PM001VK"],
         ["-q", "-v"],
     ):
         assert sendmail.run(arguments) == 0
@@ -262,7 +263,7 @@ def test_what_other_programs_do_is_left_to_them(monkeypatch: pytest.MonkeyPatch)
         ("mailq", []),
         ("mailq", ["--config", "f"]),
         ("deliver", []),
-        ("deliver", ["--config", "f", "25W"]),
+        ("deliver", ["--config", "f", "25XDZNSF6PM001VK"]),
         ("deliver", []),
     ]
 
@@ -349,3 +350,29 @@ def test_command_lines(
 def test_command_lines_that_are_wrong(arguments: list[str]) -> None:
     with pytest.raises(UsageError, match="option"):
         read_options(arguments, KINDS, {"long": FLAG, "value": VALUE})
+
+
+@pytest.mark.parametrize(
+    ("words", "tried"),
+    [
+        (["-qRremote"], {"x@remote.test"}),
+        (["-q!Rremote"], {"alice@example.test"}),
+        (["-qSann"], {"alice@example.test"}),
+        (["-q!Sann", "-qR@"], {"x@remote.test"}),
+        (["-qGlocal"], {"alice@example.test"}),
+        (["-qRnobody"], set()),
+        (["-q!I!"], {"alice@example.test", "x@remote.test"}),
+    ],
+)
+def test_a_queue_run_tries_what_it_selects(
+    call, site: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], tried: set[str]
+) -> None:
+    assert call("-f", "ann@a.test", "alice")[0] == 0
+    assert call("-f", "bob@b.test", "x@remote.test")[0] == 0
+    given_: list[str] = []
+    monkeypatch.setattr(sendmail, "_deliver", lambda words: given_.extend(words[2:]) or 0)
+    assert call(*words)[0] == 0
+    spool = Spool.open(str(site / "spool"))
+    entries = [spool.peek(name) for key in given_ for name in spool.find(key)]
+    assert {str(e.job.recipients[0].mailbox) for e in entries if e is not None} == tried
+    assert all(e is not None and e.note("due") is not None for e in entries)

@@ -66,7 +66,7 @@ def test_hold_release_requeue_delete_and_return(desk: Desk) -> None:
     (path,) = desk.house.maildir()
     dsn = message_from_bytes(path.read_bytes())
     assert dsn["Return-Path"] == "<>" and "this host is no more" in str(dsn)
-    assert "f.test" in str(dsn) and "e.test" not in str(dsn)
+    assert "bob@f.test" in str(dsn) and "bob@e.test" not in str(dsn)
     assert [event["id"] for event in desk.house.events("deleted")] == [gone]
     desk.open()
     assert "1 job would be requeued" in desk.mta("requeue", "--host", "b.test", "--dry-run")
