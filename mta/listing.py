@@ -1,7 +1,7 @@
 """What lies in the queues: one pass that checkque, mailq, ``mta queue`` and ``mta status`` share.
 
-Every job file is read at most once, none is locked or changed, and memory does
-not grow with the queue: the queues are merged as they are read.
+Every job file is read at most once, and none that its name rules out; none is locked
+or changed, and memory does not grow with the queue: the queues are merged as they are read.
 
 Units    Times are float seconds since the epoch, sizes octets.
 
@@ -18,7 +18,7 @@ import time
 from itertools import groupby
 
 from mta.machine.logline import printable
-from mta.spool.layout import arrived
+from mta.spool.layout import arrived, host_word
 from mta.spool.spool import Spool
 from mta.spool.untaken import untaken
 from mta.types import NullPath
@@ -50,9 +50,10 @@ class Wanted:
         return not self.deferred or any(state.attempts for _, state in entry.pending)
 
 
-def _names(spool: Spool, queue: str) -> Iterator[JobName]:
+def _names(spool: Spool, queue: str, host: str) -> Iterator[JobName]:
+    word = host_word(host)
     for names in spool.names(queue):
-        yield from names
+        yield from [name for name in names if name.host == word] if host else names
 
 
 EVERYTHING = Wanted()
@@ -63,7 +64,7 @@ def jobs(spool: Spool, wanted: Wanted = EVERYTHING) -> Iterator[Entry]:
     queues = wanted.queues or tuple(spool.queues())
     journal = [(n, e) for n, e in untaken(spool) if not wanted.queues or n.queue in queues]
     streams: list[Iterable[tuple[JobName, Entry | None]]] = [journal]
-    streams += [((name, None) for name in _names(spool, queue)) for queue in queues]
+    streams += [((name, None) for name in _names(spool, queue, wanted.host)) for queue in queues]
     last = None
     for name, known in heapq.merge(*streams, key=lambda pair: (pair[0].id, pair[0].number)):
         entry = known or spool.peek(name)

@@ -61,6 +61,17 @@ def test_wanted_filters_by_queue_host_and_state(spool: Spool) -> None:
     assert ids(queues=("local",), deferred=True) == []
 
 
+def test_jobs_of_other_hosts_are_not_opened(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million jobs for others must not make the question slow."""
+    accept(spool, "alice@example.test")
+    far = accept(spool, FAR)
+    opened, peek = [], spool.peek
+    monkeypatch.setattr(listing, "untaken", lambda _: [])  # the journal's few are read anyhow
+    monkeypatch.setattr(spool, "peek", lambda name: opened.append(name.id) or peek(name))
+    assert len(list(listing.jobs(spool, Wanted(host="far.example")))) == 1
+    assert opened == [far]
+
+
 def test_queue_lines_say_state_and_reason(tmp_path: Path, spool: Spool) -> None:
     ident = accept(spool, FAR)
     defer(spool, ident, 100.0, 200.0)
