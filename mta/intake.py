@@ -14,7 +14,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from mta.config.load import load_config
@@ -24,6 +24,7 @@ from mta.machine.log import Log
 from mta.machine.process import die_with_parent, set_title
 from mta.machine.wake import Bell, Ear
 from mta.policy.modes import BACKGROUND, rings
+from mta.spool.checking import Finding, check, set_aside
 from mta.spool.cleaning import SHARDS, clean
 from mta.spool.entry import Envelope
 from mta.spool.intake import Intake
@@ -36,6 +37,9 @@ __all__ = ["main"]
 SURVEY = 1.0  # seconds between looks at the journal that no wake-up asked for
 RETRY = 0.02  # seconds until a deliver that could not listen is told again
 PAUSE = 5.0  # seconds of rest after the disk failed
+CHECKING = 86400.0  # seconds between the beginnings of checks of the whole spool
+FILES = 100  # of which so many files are looked at in a second
+OVER = object()
 CLEANING = 300.0  # seconds between slices of cleaning: all of them in about a day
 ORPHAN_AGE = 4 * 3600.0  # seconds; younger bodies may be on their way
 
@@ -59,6 +63,8 @@ class Daemon:
         self._taken = 0
         self._shard = 0
         self._cleaned = time.monotonic()
+        self._checking: Iterator[Finding | None] | None = None
+        self._checked = time.monotonic() - CHECKING + CLEANING
 
     def _ring(self, names: list[JobName]) -> None:
         queues: dict[str, list[str]] = {}
@@ -87,6 +93,7 @@ class Daemon:
                 if survey:
                     self._intake.checkpoint()
                     self._clean(now)
+                    self._check(now)
                     surveyed = now
                     set_title(f"intake: {self._taken} messages taken in")
                 pause = RETRY if self._bell.pending else max(0.0, surveyed + SURVEY - now)
@@ -105,6 +112,29 @@ class Daemon:
             self._shard = (self._shard + 1) % SHARDS
             if removed:
                 self._log.warning(f"removed {removed} bodies that no job needed any more")
+
+    def _check(self, now: float) -> None:
+        """Look at some files of the queues; once a day all of them are gone through."""
+        if self._checking is None:
+            if now - self._checked < CHECKING:
+                return
+            self._checked = now
+            self._checking = check(self._spool, time.time(), alone=True)
+        try:
+            for _ in range(FILES):
+                finding = next(self._checking, OVER)
+                if finding is OVER:
+                    self._checking = None
+                    return
+                if isinstance(finding, Finding):
+                    self._found(finding)
+        except OSError as error:
+            self._checking = None  # tomorrow again
+            self._log.warning(f"spool check: {error.strerror}: {error.filename or ''}")
+
+    def _found(self, finding: Finding) -> None:
+        done = f": set aside as {set_aside(self._spool, finding)}" if finding.needless else ""
+        self._log.warning(f"spool check: {finding.path}: {finding.text}{done}")
 
     def _wait(self, seconds: float) -> None:
         try:
