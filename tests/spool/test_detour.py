@@ -10,6 +10,7 @@ from mta.control.acts import Order, delete
 from mta.detour import finish
 from mta.spool import journal
 from mta.spool.journal import Writer
+from mta.spool.layout import JobName
 from mta.spool.spool import Spool
 from mta.types import Job, Mailbox, Wishes
 from tests.deliver.fakes import Log
@@ -24,11 +25,16 @@ def _memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(journal, "MEMORY", request.param)
 
 
+def waiting(spool: Spool) -> list[JobName]:
+    """Return the jobs that wait."""
+    return [name for names in spool.names("smtp") for name in names]
+
+
 def reroute(house: House, fuse: int | None, *, bad_order: bool = False) -> bool:
     """Reroute the first job that waits as mta.detour does; tell whether it came to an end."""
     process = Process(house.disk)
     spool = Spool(process)
-    names = [name for names in spool.names("smtp") for name in names]
+    names = waiting(spool)
     process.fuse = fuse
     try:
         claim = spool.claim(names[0])
@@ -99,7 +105,7 @@ def test_ac2_a_delete_that_dies_anywhere_is_whole_or_not_done(fuse: int, cut: bo
             house.take_in(at_once=before)
             process, whole = Process(house.disk), False
             spool = Spool(process)
-            name = next(spool.names("smtp"))[0]
+            name = waiting(spool)[0]
             process.fuse = fuse
             try:
                 claim = spool.claim(name)
@@ -123,11 +129,11 @@ def test_dt1_the_body_and_the_arrival_are_the_same() -> None:
     house = House()
     house.accept(1)
     house.take_in()
-    old = next(Spool(Process(house.disk)).names("smtp"))[0]
+    old = waiting(Spool(Process(house.disk)))[0]
     assert reroute(house, None)
     house.take_in()
     spool = Spool(Process(house.disk))
-    (name,) = next(spool.names("smtp"))
+    (name,) = waiting(spool)
     assert name.hour == old.hour and name.id != old.id and name.host == "elsewhere.test"
     assert house.deliver() == [name.key]  # it compares the octets
     assert bodies(house) == 0 and BODY
