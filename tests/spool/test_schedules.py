@@ -18,6 +18,7 @@ from mta.spool.intake import Intake, try_lock
 from mta.spool.spool import Spool
 from mta.types import DEFERRED, DELIVERED, FAILED, Mailbox
 from tests.spool.disk import Disk, Killed, Process
+from tests.spool.kit import all_names
 from tests.spool.test_spool_machine import REPLIES, TwoPlaces, jobs_for
 
 
@@ -63,7 +64,7 @@ class House:
         """Deliver all that waits; return the keys of what was handed over, in order."""
         process = Process(self.disk)
         spool, handed = Spool(process), []
-        names = [name for names in spool.names("smtp") for name in names]
+        names = all_names(spool)
         process.fuse = fuse
         try:
             for name in names:
@@ -138,7 +139,7 @@ def test_s5_the_last_whole_line_counts_after_a_power_cut() -> None:
         house.disk.cut_power(Random(seed))
         house.take_in()
         spool = Spool(Process(house.disk))
-        (name,) = next(spool.names("smtp"))
+        (name,) = all_names(spool)
         entry = spool.peek(name)
         assert entry is not None and entry.states[0].state in ("pending", DEFERRED)
         assert len(house.deliver()) == 1
@@ -149,7 +150,7 @@ def test_s6_s7_only_the_holder_settles_and_a_failure_needs_its_dsn() -> None:
     house.accept(1)
     house.take_in()
     one, two = Spool(Process(house.disk)), Spool(Process(house.disk))
-    (name,) = next(one.names("smtp"))
+    (name,) = all_names(one)
     claim = one.claim(name)
     assert claim is not None and two.claim(name) is None
     with pytest.raises(SpoolError, match="without its DSN"):
@@ -200,8 +201,8 @@ def test_s2_what_no_writer_synced_is_synced_before_it_is_delivered(seed: int) ->
         process = Process(house.disk)
         process.fuse = None
         spool = Spool(process)
-        for names in spool.names("smtp"):
-            claim = spool.claim(names[0])
+        for name in all_names(spool)[:1]:
+            claim = spool.claim(name)
             assert claim is not None
             ((recipient, _),) = claim.entry.pending
             claim.settle([Settlement(recipient.index, DELIVERED, 1.0, 2.0, REPLIES[DELIVERED])])
@@ -217,7 +218,7 @@ def test_s8_a_mark_that_came_after_the_checkpoint_counts(seed: int) -> None:
     house.accept(2)
     house.take_in()
     spool = Spool(Process(house.disk))
-    (names,) = spool.names("smtp")
+    names = all_names(spool)
     for number, name in enumerate(names):
         if number == 1:
             house.take_in(at_once=True)  # the segment goes; the deliver still has its marks open
@@ -242,7 +243,7 @@ def test_s8_recipients_that_had_it_are_not_asked_again() -> None:
         process.kill()
         house.take_in()
         spool = Spool(Process(house.disk))
-        ((name,),) = spool.names("smtp")
+        (name,) = all_names(spool)
         claim = spool.claim(name)
         assert claim is not None
         fates = enumerate((DELIVERED, DEFERRED))
@@ -260,7 +261,7 @@ def test_s9_a_shared_body_outlives_a_power_cut() -> None:
         house.accept(2)
         house.take_in()
         spool = Spool(Process(house.disk))
-        claim = spool.claim(next(spool.names("smtp"))[seed % 2])
+        claim = spool.claim(all_names(spool)[seed % 2])
         assert claim is not None
         settled = Settlement(seed % 2, DELIVERED, 1.0, 2.0, REPLIES[DELIVERED])
         claim.settle([settled])
@@ -277,7 +278,7 @@ def test_s9_a_count_of_finished_jobs_is_kept_over_a_checkpoint() -> None:
         house.accept(2)
         house.take_in()
         spool = Spool(Process(house.disk))
-        (name, _) = next(spool.names("smtp"))
+        (name, _) = all_names(spool)
         claim = spool.claim(name)
         assert claim is not None
         claim.settle([Settlement(0, DELIVERED, 1.0, 2.0, REPLIES[DELIVERED])])
@@ -317,7 +318,7 @@ def test_s6_a_job_that_was_finished_while_we_opened_it_is_not_claimed() -> None:
     house.take_in()
     process = Slow(house.disk)
     spool = Spool(process)
-    ((name,),) = spool.names("smtp")
+    (name,) = all_names(spool)
     process.overtaken_by = lambda: house.deliver() and None
     assert spool.claim(name) is None
 
@@ -349,7 +350,7 @@ def test_s10_a_finished_job_whose_sync_failed_is_not_synced_again() -> None:
     house.take_in(at_once=True)
     process = Process(house.disk)
     spool = Spool(process)
-    ((name,),) = spool.names("smtp")
+    (name,) = all_names(spool)
     claim = spool.claim(name)
     assert claim is not None
     claim.settle([Settlement(0, DELIVERED, 1.0, 2.0, REPLIES[DELIVERED])])
