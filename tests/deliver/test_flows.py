@@ -84,7 +84,7 @@ def test_fw3_the_dead_and_those_who_say_nothing_do_not_count(tmp_path: Path) -> 
 
 def test_a_queue_that_is_not_seen_whole_is_as_old_as_what_goes(tmp_path: Path) -> None:
     house = House()
-    house.queue(*"abcdefghij")
+    house.queue(*"abcdefghij" * 300)
     assert house.lane.age_of_latest(house.clock.now) == 0.0
     house.clock.now += 500
     house.lane.sweep()
