@@ -55,7 +55,7 @@ HOUR = 3600.0
 PROBES = 15  # messages of which one latency is told
 TWO_DAYS, LEAPS = 48 * HOUR, 60
 TEXT = "From: alice@example.test\nSubject: x\nMark: {}\nSent: {:.6f}\n\nx\n"
-DELAY = re.compile(r" delay=([\d.]+),.* status=")
+WAITED = re.compile(r" delays=([\d.]+)/([\d.]+)/")  # before it was queued, and then
 
 
 @pytest.fixture
@@ -136,9 +136,9 @@ class Laboratory:
         return {i for i in idents if self.leaps.now() - arrived(i) > hours * HOUR}
 
     def ages(self, number: int) -> list[float]:
-        """Return the ages in hours of what deliver ``number`` tried, as its log has them."""
-        found = DELAY.findall((self.logs / f"deliver{number}").read_text())
-        return [float(delay) / HOUR for delay in found]
+        """Return the ages in hours of what deliver ``number`` began to try, by its log."""
+        found = WAITED.findall((self.logs / f"deliver{number}").read_text())
+        return [(float(before) + float(queued)) / HOUR for before, queued in found]
 
 
 def text(mark: str, sent: float) -> bytes:
