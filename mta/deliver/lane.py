@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from mta.deliver.bars import Bars
 from mta.deliver.desk import Desk, Flight, our_trouble
-from mta.deliver.facts import of_job, of_name, of_recipients
+from mta.deliver.facts import of_attempts, of_job, of_name
 from mta.deliver.index import Index
 from mta.deliver.pauses import Pauses
 from mta.deliver.picker import Picker, order_of
@@ -28,7 +28,7 @@ from mta.deliver.rules import IN_FLIGHT, READY, SETTLING, SWEEPING, UNSEEN, WAIT
 from mta.deliver.shelf import Shelf
 from mta.deliver.sweeps import Sweeps
 from mta.errors import PosthouseError
-from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide
+from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide, half_of
 from mta.policy.load import QUEUE_ONLY, Standing
 from mta.policy.select import ALL_AGES
 from mta.route.expanded import arrived_here
@@ -84,8 +84,7 @@ class Lane:
         self._picker = Picker(self.index, self._decide, *shelves, channel.runners, purse)
         self.standing = Standing()  # of the load
         self.settled = 0  # attempts at hosts that answer, in all
-        self.stopping = False
-        self.latest_host: Host = ""
+        self.stopping, self.latest_host = False, ""
         self._spool, self._log, self._desk = spool, log, desk
         self._clock, self._rules = clock, rules
         self._program: Program | None = None
@@ -184,9 +183,9 @@ class Lane:
         if program is None or not self.index.waiting or self.bars.shut(now):
             return 0
         program.want()
-        looked = 0
+        looked, probes = 0, half_of(self._room(now))
         while looked < BATCH and program.free > 0 and self.realm.free:
-            host = self._picker.next_host(now, self._room(now))
+            host = self._picker.next_host(now, self.hosts.unproven < probes)
             if host is None:
                 break
             looked += IN_VAIN if self.index.is_cold(host) else 1
@@ -290,8 +289,9 @@ class Lane:
         if self.realm.takes(claim, self._landed):
             self._settling.add(claim.name.key)
             return True
-        tried, facts = self._due(claim, now)
-        verdict = self._decide(facts, now)
+        about = self.about(claim.name.host, now)
+        tried, facts = self._due(claim, now, about)
+        verdict = decide(facts, *about, now)
         if verdict.verdict != GO:
             least = 1.0 if verdict.verdict == WAIT or verdict.when else LONG
             least = LOADED if verdict.gate == "load" else least
@@ -320,19 +320,17 @@ class Lane:
         return True
 
     def _due(
-        self, claim: Claim, now: float
+        self, claim: Claim, now: float, about: tuple[HostFacts, Room]
     ) -> tuple[tuple[tuple[Recipient, RecipientState], ...], JobFacts]:
         """Return the recipients that are due (or all, if none is), and the facts of the job."""
-        at, pending = arrived(claim.name.id), claim.entry.pending
-        bar = self.bars.of_job(claim.entry, now)
-        asked = of_recipients(claim.entry, claim.name, at, self.channel.name, bar)
-        due = tuple([p for f, p in zip(asked, pending, strict=True) if self._is_due(f, now)])
-        if due:
-            return due, of_job(claim.entry, claim.name, at, bar)
-        return pending, min(asked, key=lambda facts: facts.retry_at)
-
-    def _is_due(self, facts: JobFacts, now: float) -> bool:
-        return facts.last == 0.0 or self._decide(facts, now).verdict == GO
+        at, entry, pending = arrived(claim.name.id), claim.entry, claim.entry.pending
+        bar = self.bars.of_job(entry, now) or self.bars.of_host(claim.name.host, now)
+        known = of_job(entry, claim.name, at, bar)
+        own = entry.own(self.channel.name)
+        asked = [of_attempts(known, state.seen_by(own)) for _, state in pending]
+        goes = [not facts.last or decide(facts, *about, now).verdict == GO for facts in asked]
+        due = tuple([pair for pair, does in zip(pending, goes, strict=True) if does])
+        return (due, known) if due else (pending, min(asked, key=lambda facts: facts.retry_at))
 
     def told(
         self,

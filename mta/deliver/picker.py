@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from random import random
 
-from mta.policy.decide import GO, UNBOUNDED, WAIT, JobFacts, slots
+from mta.policy.decide import GO, UNBOUNDED, WAIT, JobFacts, half_of, slots
 from mta.policy.order import NONE, Order
 from mta.policy.rate import Pace
 from mta.spool.layout import arrived
@@ -86,9 +86,9 @@ class Picker:
         self._runners = runners
         self.held = runners == 0
 
-    def next_host(self, now: float, room: Room) -> Host | None:
-        """Return the host whose turn it is, or None."""
-        index, unproven = self._index, room.unproven < max(1, slots(room) // 2)
+    def next_host(self, now: float, unproven: bool) -> Host | None:
+        """Return the host whose turn it is, or None; ``unproven``: one yet to answer may be it."""
+        index = self._index
         while True:
             host = index.take_host(unproven=unproven)
             others = index.others or bool(self._passed)
@@ -172,7 +172,7 @@ class Picker:
         """Ask for as many tokens as could be used now, and give back what could not."""
         assert self._purse is not None
         index, want = self._index, busy
-        if index.may_ask(room.unproven < max(1, slots(room) // 2)) or self._passed:
+        if index.may_ask(room.unproven < half_of(room)) or self._passed:
             want += max(0, min(index.waiting, slots(room) - busy))
         self._purse.ask(busy, want, mono)
 

@@ -51,6 +51,7 @@ __all__ = [
     "Room",
     "Verdict",
     "decide",
+    "half_of",
     "outweighed",
     "shut",
     "slots",
@@ -157,6 +158,11 @@ def outweighed(priority: float, above: float, factor: float) -> bool:
     sendmail's shouldqueue(): the further above, the smaller it must be.
     """
     return not factor or priority > factor / (max(0.0, above) + 1.0)
+
+
+def half_of(room: Room) -> int:
+    """Return how many hosts that have yet to answer the channel may ask at a time (P5)."""
+    return max(1, slots(room) // 2)
 
 
 def slots(room: Room) -> int:
@@ -277,7 +283,7 @@ def _probation(_job: JobFacts, host: HostFacts, room: Room, _now: float) -> Verd
     if host.in_flight >= UNPROVEN_PER_HOST:
         reason = "a job in flight is finding out whether the host answers"
         return Verdict(WAIT, reason, 0.0, HOST, "probation")
-    if room.unproven >= max(1, slots(room) // 2):
+    if room.unproven >= half_of(room):
         reason = "half of the channel waits for hosts yet to answer"
         return Verdict(WAIT, reason, 0.0, HOST, "probation")
     return None

@@ -148,4 +148,4 @@ class Entry:
     def pending(self) -> tuple[tuple[Recipient, RecipientState], ...]:
         """The recipients that are not final yet."""
         pairs = zip(self.job.recipients, self.states, strict=True)
-        return tuple((r, s) for r, s in pairs if not s.final)
+        return tuple([pair for pair in pairs if pair[1].state not in FINAL])
