@@ -17,8 +17,8 @@ Invariants, each a property in tests/deliver/test_ageing.py
     Z1   A job that is over is failed with 5.4.7, unless held, and one whose warning is due
          is warned of, once, by the walk that begins after that, unless another has it.
     Z2   A walk opens a job at most once, and none that is too young by its name.
-    Z3   A slice ends when its time is over, and never reads on while half of what
-         gather holds is taken.
+    Z3   A slice ends when its time is over, or with REPORTS jobs warned of or given up,
+         and never reads on while half of what gather holds is taken.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["FAIL", "GRACE", "WARN", "Ager", "ages_of", "due"]
 
 AGAIN = 10_000  # names that a walk leaves to the next
+REPORTS = 10  # in a slice: after a long stop there may be many, and none is urgent
 GRACE = 60.0  # after its time, in which an attempt may still be the last
 WALK = 60.0  # seconds between the beginnings of walks, at most
 WARN, FAIL = "warn", "fail"
@@ -113,6 +114,7 @@ class Ager:
             self._begin()
         assert self._walk is not None
         until = self._clock.monotonic() + seconds
+        enough = self.warned + self.failed + REPORTS
         try:
             while not self._gather.full:
                 name = next(self._walk, OVER)
@@ -121,7 +123,7 @@ class Ager:
                     return False
                 if isinstance(name, JobName):
                     self._look_at(name)
-                if self._clock.monotonic() >= until:
+                if self._clock.monotonic() >= until or self.warned + self.failed >= enough:
                     break
         except OSError:
             self._walk = None  # the disk: the next walk begins where this one did

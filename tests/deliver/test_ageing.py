@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta.config.model import ByClass
-from mta.deliver.ageing import GRACE, Ager
+from mta.deliver.ageing import GRACE, REPORTS, Ager
 from mta.deliver.desk import Desk
 from mta.deliver.gather import HELD
 from mta.spool.layout import arrived, tag
@@ -219,6 +219,18 @@ def test_z3_a_slice_ends_in_time_and_leaves_room_in_what_is_gathered():
     opened = sum(world.spool.opened.values())
     assert world.ager.slice(10.0)
     assert sum(world.spool.opened.values()) == opened
+
+
+def test_z3_a_slice_warns_of_few():
+    world = World()
+    for n in range(5 * REPORTS):
+        world.add(float(n))
+    world.clock.now = EPOCH + WARN + 5 * HELD
+    assert world.ager.slice(1e9)
+    assert world.ager.warned == REPORTS
+    while world.ager.slice(1e9):
+        pass
+    assert world.ager.warned == 5 * REPORTS
 
 
 def test_z3_a_slice_ends_between_lists_of_which_nothing_is_due():
