@@ -142,10 +142,20 @@ class Index:
         """A sweep has ended: what was refused is worth another when enough has gone."""
         self._taken, self._kept = 0, self.waiting
 
-    def offer(self, name: JobName) -> bool:
-        """Take in a name that was seen in the queue; return whether it is new here."""
-        key = name.key
-        return key not in self._known and self._admit(key, name, 0)
+    def offer(self, name: JobName, *, old: bool = False) -> bool:
+        """Take in a name that was seen in the queue; return whether it is new here.
+
+        ``old``: it has been there for a while, so that it may not be due.  A host of
+        which nothing else is known is cold then: new mail does not stand behind it.
+        """
+        key, host = name.key, name.host
+        if key in self._known:
+            return False
+        unknown = old and host not in self._to_go.lines and self._is_unproven(host)
+        admitted = self._admit(key, name, 0)
+        if admitted and unknown:
+            self.cool(host)
+        return admitted
 
     def _admit(self, key: str, name: JobName, attempts: int) -> bool:
         host = name.host

@@ -55,6 +55,7 @@ __all__ = ["Lane", "Rules"]
 BACK = 256  # hosts that are well again whose waiting jobs one pump looks through
 LOADED = 10.0  # until a job is looked at again that the load kept back
 LONG = 3600.0  # until a job is read again that waits for a word, not for a time
+FRESH = 60.0  # age beyond which a job that a sweep finds may have been tried before
 IN_VAIN = 4  # what a job counts that is probably not due
 BATCH = 64  # jobs that one pump looks at, before the program's answers are read again
 
@@ -143,9 +144,9 @@ class Lane:
             if self._offer(name):
                 self.index.warm(name.host)
 
-    def _offer(self, name: JobName) -> bool:
+    def _offer(self, name: JobName, old: bool = False) -> bool:
         """Take in a name; return whether it is new."""
-        new = self.realm.ours(name.host) and self.index.offer(name)
+        new = self.realm.ours(name.host) and self.index.offer(name, old=old)
         if new and self.index.is_shelved(name.host) and not self.bars.has(name.host):
             self._shelf.note(name)
         return new
@@ -172,7 +173,8 @@ class Lane:
 
     def _read_on(self) -> None:
         """Read names of the sweep."""
-        self._sweeps.feed(self._offer)
+        before = self._clock.wall() - FRESH
+        self._sweeps.feed(lambda name: self._offer(name, arrived(name.id) < before))
         if not self._sweeps.running:
             self.index.swept()
 

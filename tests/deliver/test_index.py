@@ -328,3 +328,13 @@ def test_x7_a_host_that_was_queued_warm_is_not_taken_for_it_when_it_is_cold():
         index.offer(name(100 + number, "b"))
     index.cool("a")
     assert [n.host for n in drain(index)[:5]] == ["b", "b", "b", "a", "b"]
+
+
+def test_x7_new_mail_stands_before_hosts_of_which_a_sweep_found_old_mail():
+    index = Index(lambda host: host != "known")
+    for number in range(20):
+        index.offer(name(number, f"old{number}"), old=True)
+    index.offer(name(20, "known"), old=True)
+    index.offer(name(21, "new"))
+    assert [index.take_host(unproven=True) for _ in range(3)] == ["known", "new", "old0"]
+    assert index.take_host(unproven=True) == "old1"
