@@ -22,6 +22,7 @@ Invariants, each a property in tests/deliver/test_hosts.py
 from __future__ import annotations
 
 from random import random
+from zlib import crc32
 
 from mta.deliver.board import Board
 from mta.deliver.silence import Silence
@@ -42,7 +43,7 @@ KEPT = 10_000
 
 
 class _Record:
-    __slots__ = ("answered", "dead", "failing", "in_flight", "jitter", "proven", "told")
+    __slots__ = ("answered", "dead", "failing", "in_flight", "proven", "told")
 
     def __init__(self, proven: bool) -> None:
         self.in_flight = 0
@@ -51,7 +52,6 @@ class _Record:
         self.told = ""  # the newest id whose job has the burial's reason on file
         self.failing: Failing | None = None  # from which ``dead`` was made
         self.dead: DeadHost | None = None
-        self.jitter = random()
 
 
 class Hosts:
@@ -87,6 +87,7 @@ class Hosts:
         self.in_flight = 0
         self.unproven = 0  # of those in flight, to hosts that have still to answer
         self._asking: set[Host] = set()
+        self._seed = int(random() * 2**32)
         self._silence = Silence(silent if probing else 0)
 
     @property
@@ -136,10 +137,12 @@ class Hosts:
         """Return the burial in force; it is made once for each failure."""
         failing = self._failing[host]
         if record.failing is not failing:
-            record.failing, record.jitter = failing, random()
+            record.failing = failing
             heeded = self._probing and (failing.at >= self._heed_after or failing.hold > 0)
             ttl = self._ttl(host) if heeded else 0.0
-            record.dead = dead(host, failing, ttl, record.jitter)
+            # The same whenever the failure is read again, and another in each deliver.
+            jitter = crc32(f"{host} {failing.failures}".encode(), self._seed) / 2**32
+            record.dead = dead(host, failing, ttl, jitter)
         return record.dead if record.dead is not None and now < record.dead.until else None
 
     def demoted(self, host: Host) -> float:

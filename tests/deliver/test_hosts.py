@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from mta.deliver.board import Board
 from mta.deliver.hosts import KEPT, Hosts
 from mta.types import CHANNEL, HOST, RECIPIENT, Outcome, Reply
+from mta.values import replace
 
 OUTCOMES = st.builds(
     lambda code, scope: Outcome(Reply(code, f"{code // 100}.0.0", "said"), scope),
@@ -182,3 +183,15 @@ def test_what_waited_at_the_failure_before_is_not_opened_again():
     restarted = Hosts(900.0, True, board.pane("smtp"))
     assert not restarted.news("a", "1", 99.0) and not restarted.news("a", "2", 100.0)
     assert restarted.news("a", "3", 150.0) and restarted.news("a", "4", 201.0)
+
+
+def test_a_pause_stands_however_often_its_failure_is_read():
+    board = Board()
+    pane = board.pane("smtp")
+    hosts = Hosts(7200.0, probing=True, pane=pane)
+    hosts.learn("a", Outcome(Reply(421, "4.4.1", "refused"), HOST), 0.0, 1.0, 1000.0)
+    until = hosts.facts("a", 1001.0, 2.0).dead_until
+    pane.failing["a"] = replace(pane.failing["a"])  # as when the log is read anew
+    assert hosts.facts("a", 1001.0, 2.0).dead_until == until
+    others = [Hosts(7200.0, probing=True, pane=pane).facts("a", 1001.0, 2.0) for _ in range(20)]
+    assert len({facts.dead_until for facts in others}) > 10
