@@ -160,9 +160,9 @@ class Mover:
             for entry, body, jobs in taken:
                 try:
                     found.append(self._detour.take(entry, body, jobs, forced=False))
-                except StaysError as error:
+                except (PosthouseError, OSError) as error:
                     found.append(f"!{error}")
-            self._detour.sync()
+            self._detour.sync()  # whatever was taken: half a batch must not be left for the next
         except (PosthouseError, OSError) as error:
             return [f"!{error}"] * len(taken)
         finally:

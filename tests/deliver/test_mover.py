@@ -147,3 +147,44 @@ def test_mv3_each_claim_comes_back_when_the_disk_fails(tmp_path: Path, what, mon
     monkeypatch.undo()
     house.move()
     assert house.queues() == [("turkey", "slow.example")] * 5
+
+
+def test_mv3_what_was_taken_before_the_disk_failed_is_not_accepted_beside_its_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a batch was left in the journal, and accepted later though its jobs had stayed."""
+    house = House(tmp_path, "slow.example\n")
+    for _ in range(4):
+        accept(house.spool, SLOW)
+    take, calls = Detour.take, []
+
+    def fail(*arguments, **more):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise SpoolError("the disk is full")
+        return take(*arguments, **more)
+
+    monkeypatch.setattr(Detour, "take", fail)
+    house.move()
+    assert sorted(later for _, later in house.landed) == [False] * 3 + [True]
+    assert house.queues() == [("smtp", "slow.example")] + [("turkey", "slow.example")] * 3
+    house.move()
+    assert house.queues() == [("turkey", "slow.example")] * 4
+
+
+def test_mv3_a_disk_that_has_failed_is_used_again(tmp_path: Path, monkeypatch) -> None:
+    house = House(tmp_path, "slow.example\n")
+    for _ in range(6):
+        accept(house.spool, SLOW)
+    append, calls = Writer.append, []
+
+    def fail(*arguments, **more):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise SpoolError("the disk is full")
+        return append(*arguments, **more)
+
+    monkeypatch.setattr(mover, "BATCH", 2)
+    monkeypatch.setattr(Writer, "append", fail)
+    house.move()
+    assert house.queues() == [("smtp", "slow.example")] * 2 + [("turkey", "slow.example")] * 4
