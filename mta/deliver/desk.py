@@ -17,13 +17,15 @@ Invariants, each a test in tests/deliver/test_desk.py
          told to report them itself; an author with a null reverse-path never.
     K5   What was delivered is never settled as anything else for a DSN's sake.
     K6   A job is warned of once: a note says so, and it is made when the DSN is accepted.
+    K7   While DSNs are slow, no more than HELD flights wait for them beside those that
+         the channel may have in flight: each holds descriptors.
 """
 
 from __future__ import annotations
 
 from random import random
 
-from mta.deliver.gather import Case, Told
+from mta.deliver.gather import HELD, Case, Told
 from mta.deliver.limits import gives_up
 from mta.deliver.settling import Fate, fates, spare
 from mta.dsn.classes import classify
@@ -136,6 +138,14 @@ class Desk:
         self._watch = watch
         self._stuck: list[Callable[[], None]] = []
         self.held = 0  # flights whose reports wait for others of their message
+
+    @property
+    def aside(self) -> int:
+        """How many flights take no turn of others: those held, as far as gather holds them.
+
+        More of them wait for DSNs under way: then those are what there is to do first.
+        """
+        return min(self.held, HELD)
 
     def settle(self, flight: Flight, landed: Landed) -> None:
         """Settle ``flight``; ``landed`` gets it back with its next time, 0.0 if it is finished."""

@@ -115,9 +115,11 @@ class Hosts:
             del self._records[host]
 
     def is_unproven(self, host: Host) -> bool:
-        """Tell whether ``host`` has still to answer."""
+        """Tell whether ``host`` has still to answer, be it that it has fallen silent."""
         record = self._records.get(host)
-        return self._probing and host != "" if record is None else not record.proven
+        if record is None:
+            return self._probing and host != ""
+        return not record.proven or host in self._silence
 
     def facts(self, host: Host, now: float, mono: float) -> HostFacts:
         """Return what decide() wants to know of ``host``."""
@@ -125,7 +127,7 @@ class Hosts:
         answered = now + record.answered - mono if record.answered >= 0 else 0.0
         demoted = self.demoted(host) if self._demotions else 0.0
         found = self._dead(host, record, now) if host in self._failing else None
-        proven = record.proven and host not in self._silence
+        proven = not self.is_unproven(host)
         if found is None:
             return HostFacts(record.in_flight, proven, None, 0.0, answered, demoted)
         known = found, found.until, answered, demoted

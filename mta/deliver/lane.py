@@ -120,7 +120,7 @@ class Lane:
     @property
     def next_due(self) -> float | None:
         """When a pump is worth while though nothing happens; wall time, or None."""
-        paused = self._pauses.until if self.index.waiting else 0.0
+        paused = self._pauses.at(self._clock.wall()) if self.index.waiting else 0.0
         mono = self._clock.monotonic()
         tokens = self._picker.due(mono)
         asked = 0.0 if tokens is None else self._clock.wall() + tokens - mono
@@ -153,9 +153,9 @@ class Lane:
 
     def pump(self) -> bool:
         """Do what can be done now, a batch at most; return whether more could be done at once."""
+        self.hosts.listen(self._clock.monotonic())
         if self.stopping:
             return False
-        self.hosts.listen(self._clock.monotonic())
         more = self.index.revisit(self._clock.wall())
         if hosts := self.realm.back(BACK):
             self.index.hurry(*hosts)
@@ -198,8 +198,8 @@ class Lane:
 
     @property
     def busy(self) -> int:
-        """How many jobs take a turn and a token: none of silent hosts, none held at the desk."""
-        return self.in_flight - self.hosts.silent - self._desk.held
+        """How many jobs take a turn and a token: none of silent hosts, none aside at the desk."""
+        return self.in_flight - self.hosts.silent - self._desk.aside
 
     def _room(self, now: float, host: Host = "", others: bool = False) -> Room:
         """Return the room for ``host``; ``others``: whether other hosts' jobs may go."""
@@ -209,7 +209,7 @@ class Lane:
             realm.per_host(host),
             self.busy + realm.elders(),
             self.hosts.unproven,
-            self._pauses.until,
+            self._pauses.at(now),
             self.standing.level,
             self._rules.ages.at(now),
             max(self._rules.force_before, realm.asked(host)),

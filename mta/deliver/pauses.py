@@ -19,6 +19,14 @@ class Pauses:
         self.until = 0.0
         self._troubles = 0
 
+    def at(self, now: float) -> float:
+        """Return until when the channel is left alone, 0.0 if it is not.
+
+        A clock that was put back makes no pause longer than the longest.
+        """
+        self.until = min(self.until, now + LONGEST)
+        return self.until if self.until > now else 0.0
+
     def over(self) -> None:
         """The channel did its work: the next pause is short again."""
         self._troubles = 0

@@ -2,6 +2,7 @@ import pytest
 
 from mta.config.model import Author
 from mta.deliver.desk import RETRY_WAIT, Desk, Flight
+from mta.deliver.gather import HELD
 from mta.types import NULL_PATH, Outcome, Reply
 from mta.values import replace
 from tests.deliver.fakes import AUTHOR, BODY, EPOCH, Clock, Log, Returns, Spool, channel, gather_of
@@ -280,3 +281,11 @@ def test_k6_a_warning_that_is_not_accepted_is_not_noted():
     case.returns.reply = ("", "the disk is full")
     case.desk.warn(case.flight, lambda f, when: case.landed.append(when))
     assert not case.spool.notes and not case.spool.claimed and len(case.landed) == 1
+
+
+def test_k7_flights_beyond_what_gather_holds_take_turns_while_dsns_are_slow():
+    case = Case(NO)
+    case.returns.reply = None
+    for _ in range(HELD + 5):
+        case.settle()
+    assert case.desk.held == HELD + 5 and case.desk.aside == HELD

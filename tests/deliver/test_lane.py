@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from mta.config.host_rules import HostRules
 from mta.deliver.board import Board
 from mta.deliver.desk import Desk
+from mta.deliver.gather import HELD
 from mta.deliver.lane import LOADED, Lane, Rules
 from mta.deliver.realm import Ways
 from mta.deliver.silence import PATIENCE
@@ -557,3 +558,50 @@ def test_new_mail_does_not_wait_until_a_long_queue_has_been_looked_through():
     assert house.spool.opened.total() - opened < 200
     house.pump()
     assert house.lane.index.waiting == 0  # the others are looked at, too
+
+
+def test_k7_slow_dsns_slow_the_lane_and_nothing_piles_up():
+    house = House(concurrency=6, per_host=6)
+    house.returns.reply = None  # the DSNs are under way
+    house.lane.offer(house.queue(*["a"] * 3 * HELD))
+    house.pump()
+    while house.program.sent:
+        house.answer(next(iter(house.program.sent)), NO)
+        house.pump()
+    assert len(house.spool.claimed) == HELD + 6 and not house.lane.idle
+    while house.returns.answers or house.program.sent:
+        if house.program.sent:
+            house.answer(next(iter(house.program.sent)), NO)
+        else:
+            house.returns.answers.pop()("DSN", "")
+        house.pump()
+    assert house.lane.idle and not house.spool.jobs
+
+
+def test_a_pause_that_is_over_wakes_nobody():
+    house = House()
+    house.lane.offer(house.queue("a"))
+    house.pump()
+    house.answer(1, OURS)
+    house.pump()
+    assert house.lane.next_due is not None
+    house.clock.now += 400
+    house.pump()
+    house.lane.offer(house.queue(*["a"] * 9))
+    house.pump()
+    assert house.program.sent and house.lane.index.waiting
+    assert house.lane.next_due is None or house.lane.next_due > house.clock.now
+
+
+def test_a_clock_that_is_put_back_makes_no_pause_longer_than_the_longest():
+    house = House()
+    house.lane.offer(house.queue("a"))
+    house.pump()
+    house.answer(1, OURS)
+    house.clock.now -= 3600
+    house.lane.offer(house.queue("b"))
+    house.pump()
+    assert not house.program.sent
+    house.clock.now += 61
+    house.pump()
+    assert [f.name.host for f in house.program.sent.values()] == ["b"]

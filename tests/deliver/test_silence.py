@@ -7,6 +7,8 @@ from mta.deliver.hosts import Hosts
 from mta.deliver.silence import PATIENCE, Silence
 from mta.policy.decide import GO, JobFacts, Room, decide
 from mta.types import HOST, RECIPIENT, Outcome, Reply
+from tests.deliver.test_lane import OK, House
+from tests.deliver.test_picker import prove
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["launch", "speak", "land", "wait"]), st.sampled_from("abcd")),
@@ -78,3 +80,40 @@ def test_a_host_that_falls_silent_gets_no_more_and_speaks_itself_free():
     hosts.land("a")
     assert hosts.silent == 0
     assert hosts.facts("a", 300.0, 300.0).dead is not None
+
+
+def test_hosts_that_answered_and_fell_silent_are_not_asked_about_for_ever():
+    """While half of the channel asks hosts yet to answer, they were taken for hosts that do."""
+    house = House(concurrency=6, per_host=3, silent=100, jobs=200)
+    prove(house, ["a"])
+    house.lane.offer(house.queue("a"))
+    house.pump()
+    house.clock.now += PATIENCE
+    house.lane.offer(house.queue("b", "c", "d"))
+    house.pump()
+    assert house.lane.hosts.silent == 1 and house.lane.hosts.unproven == 3
+    house.lane.offer(house.queue("a", "a"))
+    take, looks = house.lane.index.take_host, []
+
+    def take_host(unproven):
+        looks.append(unproven)
+        assert len(looks) < 100, "it asks about the same host for ever"
+        return take(unproven=unproven)
+
+    house.lane.index.take_host = take_host
+    house.pump()
+    assert house.lane.index.waiting == 2 and house.lane.hosts.is_unproven("a")
+    house.answer(2, OK)
+    house.pump()
+    assert not house.lane.index.waiting
+
+
+def test_a_lane_that_has_retired_still_counts_who_falls_silent_apart():
+    house = House(concurrency=6, per_host=3, silent=100)
+    house.lane.offer(house.queue("a", "b"))
+    house.pump()
+    house.lane.abandon()
+    assert house.lane.busy == 2
+    house.clock.now += PATIENCE
+    house.pump()
+    assert house.lane.busy == 0 and house.lane.in_flight == 2
