@@ -39,6 +39,9 @@ if TYPE_CHECKING:
         def shrink(self, now: float) -> bool:
             """Keep the log small."""
 
+        def close(self) -> None:
+            """Give its descriptor away."""
+
     Listener = Callable[[News], None]
 
 __all__ = ["Board", "Pane"]
@@ -127,6 +130,12 @@ class Board:
             for listener in self._listeners.get(news.channel, ()):
                 if listener is not by:
                     listener(news)
+
+    def close(self) -> None:
+        """Share with nobody from now on, and give the log's descriptor away."""
+        log, self._log = self._log, None
+        if log is not None:
+            log.close()
 
     def _exchange(self, log: Log, now: float) -> None:
         if self._unsaid and log.tell(self._unsaid):

@@ -137,7 +137,7 @@ class Daemon:
             self._recovered = True  # what was heard meanwhile is pumped from now on
             self._board.look(clock.wall())
             self._laws.tick(self._lanes)
-            if self._daemon:
+            if self._daemon and not self._stop_at:
                 self._flows = Flows(self._config.runtime, self._lanes)
                 self._office.age([lane.channel.queue for lane in self._lanes])
             self._weigh(clock.monotonic())
@@ -335,8 +335,7 @@ class Daemon:
 
     def stop(self) -> None:
         """End: what is in flight has STOP_LIMIT seconds, or none when told so twice."""
-        hurried = self._stop_at and not self._retired
-        self._retired = False
+        hurried = 0.0 < self._stop_at < float("inf")  # a second time
         self._stop_at = clock.monotonic() + (0.0 if hurried else STOP_LIMIT)
         self._abandon()
 
@@ -378,9 +377,9 @@ class Daemon:
             await asyncio.sleep(0.01)
         if self._flows is not None:
             self._flows.close()
-        self._office.close()
-        await asyncio.sleep(0)  # the answers of DSNs that were on their way
+        await self._office.close()
         self._board.look(clock.wall())
+        self._board.close()
         if self._keeper is not None:
             self._keeper.stop()
         await self._syncing.finish()

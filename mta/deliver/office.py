@@ -113,9 +113,11 @@ class Office:
             self._timer.cancel()
         self._agers = [ager for ager in self._agers if ager.busy]
 
-    def close(self) -> None:
-        """Send what is left, and wait for what is on its way."""
+    async def close(self) -> None:
+        """Send what is left, and wait until what was on its way is answered and settled."""
         self.stop()
         self.retry()
         self._gather.flush()
+        while self.returns.pending:
+            await asyncio.sleep(0.01)
         self.returns.close()

@@ -1,4 +1,5 @@
 import errno
+import os
 
 import pytest
 from hypothesis import given
@@ -6,6 +7,8 @@ from hypothesis import strategies as st
 
 from mta.deliver.board import UNSAID_MAX, Board
 from mta.policy.deadhosts import Failing, News
+from mta.spool.hostlog import HostLog
+from mta.spool.spool import Spool
 from mta.types import Reply
 
 DOWN = Reply(421, "4.4.1", "connection refused")
@@ -158,3 +161,17 @@ def test_o1_what_a_whole_log_does_not_know_is_forgotten():
     board.look(2.0)
     assert list(pane.failing) == ["b"]
     assert [(n.host, n.failing is None) for n in heard] == [("a", 0), ("b", 0), ("a", 1)]
+
+
+def test_a_board_that_is_closed_holds_no_descriptor(tmp_path):
+    """Each configuration that a deliver reads anew has a board of its own."""
+    spool = Spool.open(str(tmp_path))
+    before = sorted(os.listdir("/proc/self/fd"))
+    board = Board(HostLog(spool.fs), "d")
+    board.failed("smtp", "a", DOWN, 1.0)
+    board.look(2.0)
+    assert list(tmp_path.glob("host/*"))
+    board.close()
+    board.look(3.0)
+    board.close()
+    assert sorted(os.listdir("/proc/self/fd")) == before

@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from mta.deliver import daemon, syncing
+from mta.deliver.desk import Flight
 from mta.deliver.flags import Flags
+from mta.deliver.office import Office
+from mta.machine import clock
 from mta.machine.log import Log
 from mta.spool.spool import Spool
+from tests.deliver.test_lane import NO
 from tests.queued import accept, new_config
 
 
@@ -43,3 +47,86 @@ def test_a_pass_ends_with_one_sync_at_a_time(
     asyncio.run(daemon.Daemon(config, channels, Flags(), spool, log).run())
     assert spool.most == 1 and not spool.unsynced
     assert not list(tmp_path.glob("spool/q.local/*/*"))
+
+
+def background(root: Path, spool: Spool | None = None) -> daemon.Daemon:
+    """Return a deliver of the local channel that goes on until it is told to end."""
+    config = new_config(root)
+    if spool is None:
+        spool = Spool.open(config.spool)
+        spool.mark_ready()
+    channels = [channel for channel in config.channels if channel.name == "local"]
+    log = Log(config.log.dir, ("json",), "deliver")
+    shared = syncing.Shared(Idle(), syncing.Syncing(spool, log), lambda channel, asking: 0)
+    return daemon.Daemon(config, channels, Flags(background=True), spool, log, shared=shared)
+
+
+class Idle:
+    """Keeps no intake."""
+
+    def tick(self, mono: float) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("retired", [False, True])
+def test_only_who_works_says_that_the_service_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retired: bool
+) -> None:
+    """systemd would kill a service that has said so and goes on."""
+    told: list[str] = []
+    monkeypatch.setattr(daemon, "tell", told.append)
+
+    async def work() -> None:
+        deliver = background(tmp_path)
+        task = asyncio.get_running_loop().create_task(deliver.run())
+        await asyncio.sleep(0.1)
+        if retired:
+            deliver.retire()
+        deliver.stop()
+        await asyncio.wait_for(task, 30)
+
+    asyncio.run(work())
+    assert told == ["READY=1"] + ["STOPPING=1"] * (not retired)
+
+
+def test_who_is_told_to_end_before_the_spool_is_ready_begins_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aged: list[object] = []
+    monkeypatch.setattr(Office, "age", lambda office, queues: aged.append(queues))
+
+    async def work() -> None:
+        deliver = background(tmp_path, Spool.open(new_config(tmp_path).spool))
+        task = asyncio.get_running_loop().create_task(deliver.run())
+        await asyncio.sleep(0.1)
+        deliver.stop()
+        await asyncio.wait_for(task, 30)
+
+    asyncio.run(work())
+    assert aged == [] and not list(tmp_path.glob("run/flow/*"))
+
+
+def test_what_dsns_under_way_tell_of_is_settled_before_the_last_sync(tmp_path: Path) -> None:
+    config = new_config(tmp_path)
+    spool, log = Spool.open(config.spool), Log(config.log.dir, ("json",), "deliver")
+    spool.mark_ready()
+    accept(spool, "alice@example.test")
+    landed: list[float] = []
+
+    async def work() -> None:
+        office = Office(config, spool, log, lambda: None, lambda keys: True)
+        (channel,) = [channel for channel in config.channels if channel.name == "local"]
+        desk = office.desk(channel)
+        ((name,),) = [names for names in spool.names("local") if names]
+        claim = spool.claim(name)
+        assert claim is not None
+        flight = Flight(claim, claim.entry.pending, clock.wall(), clock.monotonic())
+        flight.told = {0: (NO, "")}
+        desk.settle(flight, lambda flight, when: landed.append(when))
+        await office.close()
+        assert landed == [0.0] and not office.returns.pending
+
+    asyncio.run(work())
