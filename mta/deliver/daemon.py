@@ -267,7 +267,7 @@ class Daemon:
             self._accepted = self._office.returns.accepted
             self._take_in()  # the DSNs of this pass are part of it
             self._sweep()
-        elif any(lane.index.overflow for lane in self._lanes):
+        elif any(lane.index.overflow for lane in self._lanes if not lane.bars.shut(clock.wall())):
             self._sweep()
         else:
             self._ended.set()

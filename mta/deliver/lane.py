@@ -108,9 +108,10 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether all that may go now has gone, as far as the lane knows, or is at the desk."""
-        waiting = self.index.waiting and not self.bars.shut(self._clock.wall())
-        going = self.in_flight != self._desk.held or waiting or len(self._shelf)
-        return not (going or self._sweeps.running)
+        shut, index = self.bars.shut(self._clock.wall()), self.index
+        reading = self._sweeps.running and not (shut and index.full)
+        going = self.in_flight != self._desk.held or (index.waiting and not shut)
+        return not (going or reading or len(self._shelf))
 
     def age_of_latest(self, now: float) -> float:
         """Return how old new mail was when it went, while the index does not see all that waits."""
@@ -120,12 +121,11 @@ class Lane:
     @property
     def next_due(self) -> float | None:
         """When a pump is worth while though nothing happens; wall time, or None."""
-        paused = self._pauses.at(self._clock.wall()) if self.index.waiting else 0.0
-        mono = self._clock.monotonic()
+        now, mono = self._clock.wall(), self._clock.monotonic()
+        paused = self._pauses.at(now) if self.index.waiting else 0.0
         tokens = self._picker.due(mono)
-        asked = 0.0 if tokens is None else self._clock.wall() + tokens - mono
-        until = self.bars.until(self._clock.wall())
-        times = [t for t in (self.index.next_due, paused, asked, until) if t]
+        asked = 0.0 if tokens is None else now + tokens - mono
+        times = [t for t in (self.index.next_due, paused, asked, self.bars.until(now)) if t]
         return min(times) if times else None
 
     def sweep(self) -> None:

@@ -69,13 +69,14 @@ class Silence:
     def listen(self, mono: float, in_flight: Callable[[Host], int]) -> list[Host]:
         """Return who falls silent at ``mono``; ``in_flight`` tells how many jobs a host has."""
         fallen = []
-        while self._since and self._most:
-            host, since = next(iter(self._since.items()))
-            count = in_flight(host)
-            if mono - since < PATIENCE or self.flights + count > self._most:
+        for host, since in self._since.items():
+            if mono - since < PATIENCE or self.flights >= self._most:
                 break
+            count = in_flight(host)
+            if self.flights + count <= self._most:  # else those behind it may fit
+                self._silent[host] = count
+                self.flights += count
+                fallen.append(host)
+        for host in fallen:
             del self._since[host]
-            self._silent[host] = count
-            self.flights += count
-            fallen.append(host)
         return fallen

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta.deliver.bars import Laws
 from mta.deliver.facts import of_name
+from mta.deliver.lane import Rules
 from mta.policy.suspensions import Suspension, Suspensions
 from mta.spool.layout import author_signs, host_word, tag
 from mta.spool.rulelog import RuleLog
@@ -177,3 +179,16 @@ def test_laws_are_read_once_and_trouble_is_told_once(tmp_path) -> None:
         laws.tick([house.lane])
     assert len(log.of("warning")) == 1 and "Permission denied" in log.of("warning")[0][0]
     spool.fs.list = real
+
+
+@pytest.mark.parametrize("program", ["local", "smtp"])
+def test_a_pass_over_a_long_queue_that_is_suspended_ends(program):
+    house = House(rules=Rules(index_limit=50), program=program)
+    house.queue(*[f"h{n % 7}" for n in range(300)])
+    house.lane.bars.obey(Suspensions([Suspension("channel", "smtp", "root", 1.0)]))
+    house.lane.sweep()
+    for _ in range(100):
+        house.lane.pump()
+    assert house.lane.idle and not house.program.sent
+    house.lane.bars.obey(Suspensions())
+    assert not house.lane.idle

@@ -11,9 +11,12 @@ import pytest
 from mta.deliver import daemon, syncing
 from mta.deliver.desk import Flight
 from mta.deliver.flags import Flags
+from mta.deliver.lane import Lane
 from mta.deliver.office import Office
 from mta.machine import clock
 from mta.machine.log import Log
+from mta.policy.suspensions import Suspension
+from mta.spool.rulelog import RuleLog
 from mta.spool.spool import Spool
 from tests.deliver.test_lane import NO
 from tests.queued import accept, new_config
@@ -130,3 +133,25 @@ def test_what_dsns_under_way_tell_of_is_settled_before_the_last_sync(tmp_path: P
         assert landed == [0.0] and not office.returns.pending
 
     asyncio.run(work())
+
+
+def test_a_pass_does_not_sweep_for_ever_what_is_suspended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = new_config(tmp_path)
+    spool, log = Spool.open(config.spool), Log(config.log.dir, ("json",), "deliver")
+    spool.mark_ready()
+    accept(spool, "alice@example.test")
+    RuleLog(spool.fs).suspend(Suspension("channel", "local", "root", 1.0))
+    sweep, sweeps = Lane.sweep, []
+
+    def overflowing(lane: Lane) -> None:
+        sweep(lane)
+        sweeps.append(lane)
+        assert len(sweeps) < 100, "it sweeps for ever"
+        lane.index.overflow = True  # as if it had no room for all of it
+
+    monkeypatch.setattr(Lane, "sweep", overflowing)
+    channels = [channel for channel in config.channels if channel.name == "local"]
+    asyncio.run(daemon.Daemon(config, channels, Flags(), spool, log).run())
+    assert len(sweeps) == 1 and list(tmp_path.glob("spool/q.local/*/*"))

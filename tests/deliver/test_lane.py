@@ -560,7 +560,7 @@ def test_new_mail_does_not_wait_until_a_long_queue_has_been_looked_through():
     assert house.lane.index.waiting == 0  # the others are looked at, too
 
 
-def test_k7_slow_dsns_slow_the_lane_and_nothing_piles_up():
+def test_slow_dsns_slow_the_lane_and_nothing_piles_up():
     house = House(concurrency=6, per_host=6)
     house.returns.reply = None  # the DSNs are under way
     house.lane.offer(house.queue(*["a"] * 3 * HELD))
