@@ -25,6 +25,7 @@ from mta.deliver.returns import Post
 from mta.errors import PosthouseError, UsageError, exit_code
 from mta.machine import clock
 from mta.machine.log import Log
+from mta.machine.logline import printable
 from mta.spool.checking import check, set_aside
 from mta.spool.cleaning import SHARDS, clean
 from mta.spool.intake import Intake, try_lock
@@ -157,7 +158,10 @@ class Cleaner:
                 continue
             where, put = os.path.join(self._config.spool, finding.path), ""
             if finding.needless and self._act and self.alone:
-                put = f": set aside as {set_aside(self._spool, finding)}"
+                try:
+                    put = f": set aside as {set_aside(self._spool, finding)}"
+                except OSError as error:
+                    left, put = left + 1, f": cannot be set aside: {error.strerror}"
             elif not finding.needless:
                 left += 1
             tell(f"{where}: {finding.text}{put}")
@@ -200,7 +204,7 @@ def run(arguments: Sequence[str], now: float, say: Say) -> int:
 def main() -> int:
     """The command ``cleanque``; returns its exit status."""
     try:
-        return run(sys.argv[1:], time.time(), print)
+        return run(sys.argv[1:], time.time(), lambda text: print(printable(text)))
     except PosthouseError as error:
         print(f"cleanque: {error}", file=sys.stderr)
         return exit_code(error)

@@ -172,7 +172,8 @@ def _lock(config: Config, daemon: Daemon) -> int:
         with suppress(LookupError, PermissionError):
             shutil.chown(config.runtime, config.smtpd.user)
     make_directory(f"{config.runtime}/daemon")
-    fd = os.open(_path(config, daemon.name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # the folder may be another's
+    fd = os.open(_path(config, daemon.name), flags, 0o600)
     limit = time.monotonic() + LOCK_LIMIT
     while not _try_lock(fd, fcntl.LOCK_EX):
         if time.monotonic() >= limit:

@@ -40,6 +40,7 @@ __all__ = ["NobodyError", "act", "bury", "hoststat", "lines", "purgestat", "revi
 EX_NOTHING = 1
 PLAIN = ("local", "pipe", "list")  # these connect to nobody
 PATIENCE = 5.0  # for another process to let go of the log
+LONGEST = 36_500 * 86400.0  # seconds: what a line of the log has room for, and enough
 _STEP = 0.02
 _HEAD = f"{'-' * 14} Hostname {'-' * 14} How long ago {'-' * 9}Results{'-' * 9}"
 
@@ -159,6 +160,8 @@ def _meant(known: DeadHosts, channel: str, wanted: set[str]) -> list[str]:
 def bury(config: Config, hosts: Sequence[str], span: float, now: float, channel: str = "") -> int:
     """Have all delivers leave ``hosts`` alone for ``span`` seconds; return on how many channels."""
     _check(config, channel)
+    if span > LONGEST:
+        raise UsageError(f"--for is {LONGEST / 86400:.0f}d at most")
     spool, user = Spool.open(config.spool), caller().login
     known, signed = read_hosts(spool.fs, now), f"{PERSON}{user}"
     reply = Reply(451, "4.3.2", Reply.clean(f"left alone for {span:g} s, by {user}"))

@@ -108,7 +108,10 @@ class Daemon:
         """Clean one slice when it is time."""
         if now - self._cleaned >= CLEANING:
             self._cleaned = now
-            removed = clean(self._spool, self._shard, time.time() - ORPHAN_AGE)
+            try:
+                removed = clean(self._spool, self._shard, time.time() - ORPHAN_AGE)
+            except OSError as error:
+                raise SpoolError(f"cleaning: {error.strerror}: {error.filename or ''}") from error
             self._shard = (self._shard + 1) % SHARDS
             if removed:
                 self._log.warning(f"removed {removed} bodies that no job needed any more")
@@ -133,7 +136,12 @@ class Daemon:
             self._log.warning(f"spool check: {error.strerror}: {error.filename or ''}")
 
     def _found(self, finding: Finding) -> None:
-        done = f": set aside as {set_aside(self._spool, finding)}" if finding.needless else ""
+        done = ""
+        if finding.needless:
+            try:
+                done = f": set aside as {set_aside(self._spool, finding)}"
+            except OSError as error:  # the others are looked at all the same
+                done = f": cannot be set aside: {error.strerror}"
         self._log.warning(f"spool check: {finding.path}: {finding.text}{done}")
 
     def _wait(self, seconds: float) -> None:

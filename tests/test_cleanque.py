@@ -148,3 +148,14 @@ def test_a_draft_that_was_given_up_leaves_the_journal(tmp_path: Path) -> None:
     clean(tmp_path, 2e9)
     assert list((tmp_path / "spool" / "journal").iterdir()) == []
     assert list((tmp_path / "spool" / "bad").iterdir()) == []
+
+
+def test_a_name_that_is_no_text_is_told_as_well_as_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = new_config(tmp_path)
+    Spool.open(str(tmp_path / "spool"))
+    (tmp_path / "spool" / "bad" / os.fsdecode(b"\xff\x1b")).write_text("")
+    monkeypatch.setattr("sys.argv", ["cleanque", "--config", config.path])
+    assert cleanque.main() == 0
+    assert capsys.readouterr().out == f"kept for a person: {tmp_path}/spool/bad/??\n"

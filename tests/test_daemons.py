@@ -216,3 +216,16 @@ def test_the_status_of_show_is_that_of_an_init_script(config: Config) -> None:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     assert (shown(), shown("deliver1"), shown("deliver2")) == (1, 0, 1)
+
+
+def test_a_link_in_the_place_of_a_daemons_file_is_not_followed(
+    config: Config, tmp_path: Path
+) -> None:
+    folder = Path(config.runtime) / "daemon"
+    folder.mkdir(parents=True)
+    daemon = look(config)[0]
+    (folder / daemon.name).symlink_to(tmp_path / "new")
+    with pytest.raises(OSError, match="symbolic links"):
+        start(config, [daemon.name], lambda line: None)
+    (folder / daemon.name).unlink()
+    assert not (tmp_path / "new").exists()

@@ -139,3 +139,11 @@ def test_a_log_that_nobody_lets_go_of(config, monkeypatch) -> None:
     with pytest.raises(SpoolError, match="in another's hands"):
         hoststat.revive(config, ["a.test"], time.time())
     fs.close(fd)
+
+
+def test_a_time_that_no_line_holds_is_refused(config) -> None:
+    longest = hoststat.LONGEST
+    assert hoststat.bury(config, ["far.example"], longest, time.time()) > 0
+    assert list(hoststat.lines(config, ["far.example"], "", time.time()))
+    with pytest.raises(UsageError, match="at most"):
+        hoststat.bury(config, ["far.example"], longest + 1, time.time())

@@ -22,7 +22,7 @@ import time
 from mta.config.queues import paths
 from mta.control.acts import NOTING, Order, delete
 from mta.control.walk import find, shown
-from mta.errors import EX_OK, EX_TEMPFAIL, PosthouseError, UsageError
+from mta.errors import EX_OK, EX_TEMPFAIL, PosthouseError, SpoolError, UsageError
 from mta.machine.log import Log
 from mta.machine.logline import printable
 from mta.machine.wake import Recall
@@ -238,7 +238,15 @@ class _Work:
 
     def _one(self, name: JobName) -> bool:
         """Act on one job; return False if it is in another's hands."""
-        claim, fate = self._spool.claim(name), ""
+        fate = ""
+        try:
+            claim = self._spool.claim(name)
+        except SpoolError as error:
+            if not self._spool.ready:
+                raise  # nothing can be claimed at all
+            self._counts.add("failed")
+            self._counts.note(str(error))
+            return True
         if claim is None:
             entry = self._spool.peek(name)
             if entry is not None and entry.pending:

@@ -52,7 +52,8 @@ class Teller:
         words = [_VERSION, *map(repr, (flow.backlog, flow.rate, flow.drain, flow.oldest, mono))]
         temporary = f"{self._path}.new"
         try:
-            with open(temporary, "w", encoding="ascii") as file:
+            _remove(temporary)  # whatever it is: the folder may be another user's, and we root
+            with open(temporary, "x", encoding="ascii") as file:
                 file.write(" ".join(words) + "\n")
             give(temporary)
             os.replace(temporary, self._path)

@@ -66,7 +66,8 @@ class Tokens:
         self._looked = -LOOK
         try:
             os.makedirs(runtime, mode=0o700, exist_ok=True)
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # root may be here
+            self._fd = os.open(self._path, flags, 0o600)
         except OSError as error:
             raise SpoolError(f"cannot use {self._path}: {error.strerror}") from error
 

@@ -11,6 +11,8 @@ Invariants, each a property in tests/spool/test_checking.py
 
 from __future__ import annotations
 
+import errno
+
 from mta.spool import layout
 from mta.spool.entry import decode
 from mta.spool.layout import JobName, place_path
@@ -20,11 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mta.spool.entry import Entry
+    from mta.spool.fs import Fs
     from mta.spool.spool import Spool
 
 __all__ = ["Finding", "check", "set_aside"]
 
+LISTED = 2000  # names of an hour at a time
 AHEAD = 2 * 3600.0  # seconds: hours later than that are of a wrong clock
+PIECE = 1 << 16  # octets copied at a time
 MARK = "spool"  # in a place on another disk
 
 
@@ -56,18 +61,19 @@ def check(spool: Spool, now: float, *, alone: bool) -> Iterator[Finding | None]:
                 if hour > layout.hour_of(now + AHEAD):
                     yield Finding(path, "is an hour to come: was the clock wrong?")
                 yield _private(spool, path, owner)
-                for file in sorted(spool.fs.list(path)):
-                    yield _private(spool, f"{path}/{file}", owner)
-                    yield _file(spool, queue, place, hour, file, alone)
+                for files in spool.fs.lists(path, LISTED):
+                    for file in sorted(files):
+                        yield _private(spool, f"{path}/{file}", owner)
+                        yield _file(spool, queue, place, hour, file, alone)
 
 
 def _private(spool: Spool, path: str, owner: tuple[int, int]) -> Finding | None:
-    """Find whether others than the spool's owner may look at ``path``, or own it."""
+    """Find whether others than the spool's owner and root may look at ``path``, or own it."""
     try:
         user, mode = spool.fs.owner(path)
     except OSError:
         return None  # finished while we look
-    if user != owner[0]:
+    if user not in (owner[0], 0):  # a deliver that runs as root makes what is root's
         return Finding(path, f"belongs to user {user}, the spool to user {owner[0]}")
     return Finding(path, f"may be read by others: mode {mode:04o}") if mode & 0o077 else None
 
@@ -124,6 +130,30 @@ def _is_there(spool: Spool, path: str) -> bool:
 def set_aside(spool: Spool, finding: Finding) -> str:
     """Move what is needless to bad/, durably; return its path there.  OSError if that fails."""
     path = "bad/" + finding.path.replace("/", ".")
-    spool.fs.rename(finding.path, path)
+    try:
+        spool.fs.rename(finding.path, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(spool.fs, finding.path, path)  # it lies in a place on another disk
+        spool.fs.sync_directory("bad")
+        spool.fs.unlink(finding.path)
     spool.fs.sync_directory("bad")
     return path
+
+
+def _copy(fs: Fs, source: str, target: str) -> None:
+    fs.unlink(target)  # of an earlier try that a crash cut short
+    taken = fs.open(source)
+    try:
+        made = fs.create(target)
+        try:
+            at = 0
+            while data := fs.read(taken, PIECE, at):
+                fs.write(made, data)
+                at += len(data)
+            fs.sync(made)
+        finally:
+            fs.close(made)
+    finally:
+        fs.close(taken)

@@ -61,6 +61,8 @@ class Claim:
         It may be called for some recipients, then for others.
         The job stays claimed until release(), finished or not.
         """
+        if self._fd < 0:
+            raise SpoolError(f"{self.name.key}: it was given back")
         if not told and any(s.state == FAILED for s in settlements):
             raise SpoolError(f"{self.name.key}: a failure without its DSN")
         final = {s.index for s in settlements if s.state in FINAL}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from mta.spool import layout
 from mta.spool.layout import JobName
+from mta.spool.places import check_places
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["SHARDS", "clean"]
 
 SHARDS = 256
+LISTED = 2000  # names of an hour at a time
 
 
 def clean(spool: Spool, shard: int, before: float, *, act: bool = True) -> int:
@@ -28,6 +30,7 @@ def clean(spool: Spool, shard: int, before: float, *, act: bool = True) -> int:
     Without ``act`` they are counted only.
 
     To be called under the intake lock, after a step that took in everything.
+    SpoolError if a place of the queues is not there: then nothing is removed.
     With slice 0 the empty directories of past hours are removed too.
     """
     directory = f"msg/{shard:02x}"
@@ -37,6 +40,8 @@ def clean(spool: Spool, shard: int, before: float, *, act: bool = True) -> int:
         if layout.valid_id(message_id) and layout.arrived(message_id) < before:
             old.setdefault(message_id, []).append(file)
     wanted = _with_jobs(spool, old)
+    if old.keys() - wanted:
+        check_places(spool.fs)  # a disk that is away has no jobs to show, and is no reason
     for message_id in old.keys() - wanted if act else ():
         for file in old[message_id]:
             spool.fs.unlink(f"{directory}/{file}")
@@ -51,10 +56,12 @@ def _with_jobs(spool: Spool, ids: dict[str, list[str]]) -> set[str]:
     for hour in sorted({layout.hour(i) for i in ids}):
         for queue in spool.queues():
             for place in spool.places(queue):
-                for file in spool.fs.list(f"{layout.place_path(queue, place)}/{hour}"):
-                    name = JobName.parse(queue, f"{hour}/{file}")
-                    if name is not None and name.id in ids:
-                        found.add(name.id)
+                path = f"{layout.place_path(queue, place)}/{hour}"
+                for files in spool.fs.lists(path, LISTED):
+                    for file in files:
+                        name = JobName.parse(queue, f"{hour}/{file}")
+                        if name is not None and name.id in ids:
+                            found.add(name.id)
     return found
 
 

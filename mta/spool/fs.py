@@ -44,6 +44,7 @@ class Fs:
         self._nurseries: list[str] = []
         self._turn = 0
         self._elsewhere: set[str] = set()  # queues and places on another file system
+        self._anothers: bool | None = None  # whether the spool is not root's
 
     def make_root(self) -> None:
         """Make the spool's own directory, and those above it."""
@@ -54,7 +55,22 @@ class Fs:
         if self._nurseries and path[:2] == "q." and path.partition("/")[0] not in self._elsewhere:
             return self._create_far(path)
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(self._root + path, flags, FILE_MODE)
+        fd = os.open(self._root + path, flags, FILE_MODE)
+        if os.geteuid() == 0:
+            self._give_alike(path, fd)
+        return fd
+
+    def _give_alike(self, path: str, fd: int) -> None:
+        """As root in another's spool: what is new belongs to whom its directory belongs to.
+
+        What a deliver as root keeps below directories of its own stays root's; what root
+        adds to the journal, or to the queues of a deliver that is no root, that one can use.
+        """
+        if self._anothers is None:
+            self._anothers = os.stat(self._root).st_uid != 0
+        if self._anothers:
+            owner = os.stat(os.path.dirname(self._root + path))
+            os.fchown(fd, owner.st_uid, owner.st_gid)
 
     def _create_far(self, path: str) -> int:
         """Make a file in the nursery whose turn it is, and give it its name."""
@@ -76,6 +92,8 @@ class Fs:
             return self.create(path)
         finally:
             os.unlink(near)
+        if os.geteuid() == 0:
+            self._give_alike(path, fd)
         return fd
 
     def spread(self) -> bool:
@@ -218,7 +236,14 @@ class Fs:
         try:
             os.mkdir(self._root + path, DIRECTORY_MODE)
         except FileExistsError:
-            pass
+            return
+        if path[:2] == "q." and "/" in path and os.geteuid() == 0:
+            # An hour.  Bodies that root makes stay root's.
+            fd = os.open(self._root + path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                self._give_alike(path, fd)
+            finally:
+                os.close(fd)
 
     def rmdir(self, path: str) -> None:
         """Remove a directory if it is empty; no error if it is not, or is gone."""

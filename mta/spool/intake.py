@@ -133,7 +133,10 @@ class Intake:
         """Note how far a writer has synced a segment."""
         followed = self._followed.get(synced.segment)
         if followed is None:
-            followed = self._follow(synced.segment)
+            try:
+                followed = self._follow(synced.segment)
+            except OSError:
+                return  # the next survey finds it, and says what the disk says
         if followed is not None:
             followed.told = max(followed.told, synced.offset)
 
@@ -183,6 +186,9 @@ class Intake:
             self._maker.learn(name, new=True)
         except FileExistsError:
             self._maker.learn(name, new=False)
+        except OSError:
+            self._fs.close(fd)
+            raise
         followed = self._followed[name] = _Followed(name, fd, self._clock())
         return followed
 
@@ -212,7 +218,11 @@ class Intake:
             if frame.kind == BODY:
                 pieces.append((at, frame.end))
             elif frame.kind == MESSAGE:
-                made += self._make(followed, window, pieces, frame.data)
+                try:
+                    made += self._make(followed, window, pieces, frame.data)
+                except OSError:
+                    self._on_jobs(made)  # those before it are not made again
+                    raise
                 taken += 1
             if frame.kind in (MESSAGE, SEGMENT):
                 pieces = []
@@ -246,15 +256,17 @@ class Intake:
         told; anything after that is damage to accepted mail.
         """
         rest = self._fs.read(followed.fd, limit - at, at)
-        followed.offset = limit
         if b"\nM " in rest[1:]:
             path = f"bad/journal.{followed.name}"
             self._fs.unlink(path)
             fd = self._fs.create(path)
-            self._fs.write(fd, rest)
-            self._fs.sync(fd)
-            self._fs.close(fd)
+            try:
+                self._fs.write(fd, rest)
+                self._fs.sync(fd)
+            finally:
+                self._fs.close(fd)
             self._fs.sync_directory("bad")
+        followed.offset = limit
 
     def checkpoint(self, at_once: bool = False) -> int:
         """Remove segments that nothing needs any more; return how many complete ones are left.

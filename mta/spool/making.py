@@ -1,7 +1,7 @@
 """Making bodies and jobs from records, once or again.
 
 A message whose segment is new has no files: they are made without looking.
-Of an older segment (after intake itself died) each file is looked for first,
+Of an older segment (after intake itself died, or the disk was full) each file is looked for first,
 and after a power cut, which can tear files that nobody synced, each is
 compared with the record.
 """
@@ -17,6 +17,7 @@ from mta.spool.entry import Settlement, decode, encode_lines
 from mta.spool.frames import HEAD_OCTETS, read_frame
 from mta.spool.layout import JobName
 from mta.spool.marks import Finished, read_marks
+from mta.spool.places import check_places
 from mta.types import DELIVERED, Outcome, Reply
 from mta.values import TYPE_CHECKING, replace
 
@@ -83,10 +84,12 @@ class Maker:
         """
         files = [(name, octets) for path, octets in closing.files if (name := self.name(path))]
         if segment in self._new:
+            self._new.discard(segment)  # until all is made: what a full disk stops is half there
             if closing.body_at < 0:
                 self._body(closing, read, pieces, look=False)
             for name, octets in files:
                 self._job(name, octets)
+            self._new.add(segment)
             return [name for name, _ in files], True
         return self._again(closing, files, read, pieces, segment)
 
@@ -188,7 +191,8 @@ class Maker:
         """Make the files of waiting jobs durable, and every directory on the way to them.
 
         With each name comes where its body's frame begins in the segment that
-        ``read`` reads, or -1: a body that has no file gets one now.
+        ``read`` reads, or -1: a body that has no file gets one now.  SpoolError if a
+        place of the queues is not there.
         """
         directories: dict[str, None] = {}
         bodies: dict[str, None] = {}
@@ -199,6 +203,8 @@ class Maker:
                 bodies[layout.body_path(name.id)] = None
                 directories[name.directory] = None
                 directories[layout.place_path(name.queue, name.place)] = None
+            elif name.place:
+                check_places(self._fs)  # finished, and not on a disk that is away
         for body in bodies:
             self._sync_file(body)
             self._sync_file(body + ".done")

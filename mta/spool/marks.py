@@ -109,14 +109,15 @@ class Marks:
 
     def write(self, segment: str, line: bytes) -> bool:
         """Append ``line`` if the segment still has a done file; tell whether it has."""
-        fd = self._descriptor(segment)
-        if fd >= 0:
-            self._fs.write(fd, line)
-        return fd >= 0
+        marked = self.has(segment)
+        if marked:
+            self._fs.write(self._open[segment], line)
+        return marked
 
     def has(self, segment: str) -> bool:
         """Tell whether the segment still has a done file: its jobs had no checkpoint yet."""
-        return self._descriptor(segment) >= 0
+        fd = self._descriptor(segment)
+        return fd >= 0 and self._fs.stat(fd)[1] > 0  # ours may outlive its name
 
     def note(self, segment: str, name: JobName) -> None:
         """Have the next sync() make durable what write() wrote about ``name``.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Paths = Mapping[str, Sequence[tuple[str, int]]]  # queue → (path, weight); "" is place 0
 
-__all__ = ["Places", "prepare_places", "split"]
+__all__ = ["Places", "check_places", "prepare_places", "split"]
 
 MARK = "spool"
 IDENTITY = "identity"
@@ -108,14 +108,25 @@ def prepare_places(fs: Fs, paths: Paths) -> None:
         return
     try:
         mark = _identity(fs)
-        for (queue, target), place in sorted(known.items()):
-            _check(fs, place_path(queue, place), target, mark)
+        _check_all(fs, known, mark)
         for queue, rows in paths.items():
             for path, _ in rows:
                 if path and (queue, _target(queue, path)) not in known:
                     _make(fs, queue, path, mark)
     except OSError as error:
         raise SpoolError(f"places of the queues: {error.strerror}: {error.filename}") from error
+
+
+def check_places(fs: Fs) -> None:
+    """Check that every place of the spool is there.  SpoolError for one that is not."""
+    known = _links(fs)
+    if known:
+        _check_all(fs, known, _read(fs, IDENTITY))
+
+
+def _check_all(fs: Fs, known: Mapping[tuple[str, str], int], mark: bytes) -> None:
+    for (queue, target), place in sorted(known.items()):
+        _check(fs, place_path(queue, place), target, mark)
 
 
 def _identity(fs: Fs) -> bytes:
@@ -152,7 +163,7 @@ def _read(fs: Fs, path: str) -> bytes:
 
 def _check(fs: Fs, link: str, target: str, mark: bytes) -> None:
     """Raise SpoolError unless a link leads to a place of this spool."""
-    if _read(fs, f"{link}/{MARK}") != mark:
+    if not mark or _read(fs, f"{link}/{MARK}") != mark:
         raise SpoolError(
             f"{link} leads to {target}, where the mark of this spool is missing: is its disk "
             f"mounted?  If it is lost with the jobs on it, remove the link"

@@ -161,6 +161,7 @@ class SharedLog:
             if numbers:
                 return numbers[-1], self._fs.open(f"{self._directory}/{numbers[-1]}", append=True)
             self._fs.mkdir(self._directory)
+            self._fs.give(self._directory)
             return 1, self._fs.create(f"{self._directory}/1")
         except (FileNotFoundError, FileExistsError):
             return 0, -1

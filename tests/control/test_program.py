@@ -22,6 +22,7 @@ from mta.spool.layout import host_word
 from mta.spool.spool import Spool
 from mta.types import FAILED, NULL_PATH
 from tests.queued import ALICE, accept, defer, new_config
+from tests.spool.kit import checkpoint
 
 FAR, NEAR = "bob@far.example", "ann@near.example"
 
@@ -190,3 +191,17 @@ def test_what_was_typed_becomes_a_filter() -> None:
     for bad in [{"larger": "big"}, {"recipient": "a b@"}, {"id": (ident + ".x",)}]:
         with pytest.raises(UsageError, match=r"--|no id"):
             wanted.read(bad)
+
+
+def test_cp1_a_job_that_cannot_be_opened_is_counted_and_stops_no_other(house: House) -> None:
+    bad, good = accept(house.spool, FAR), accept(house.spool, NEAR)
+    checkpoint(house.spool)  # or it is made again
+    (name,) = house.spool.find(bad)
+    path = Path(house.config.spool) / name.path
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")  # no link is opened
+    assert house.do("hold") == 75
+    assert house.said[0] == "1 job held; 1 left as it is" and "cannot open" in house.said[1]
+    (name,) = house.spool.find(good)
+    entry = house.spool.peek(name)
+    assert entry is not None and entry.held is not None

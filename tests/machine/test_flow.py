@@ -72,3 +72,13 @@ def test_a_folder_that_cannot_be_written_is_no_trouble(tmp_path: Path) -> None:
     os.rmdir(tmp_path / "flow")
     teller.tell(FLOW, 1.0)
     teller.close()
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    """The folder may be another user's, and we root."""
+    (tmp_path / "passwd").write_text("precious")
+    teller = Teller(str(tmp_path), "smtp")
+    (tmp_path / "flow" / f"smtp.{os.getpid()}.new").symlink_to(tmp_path / "passwd")
+    teller.tell(Flow(5, 1.0, 1.0, 1.0), 100.0)
+    assert (tmp_path / "passwd").read_text() == "precious"
+    assert read_flows(str(tmp_path), {"smtp"}, 100.0)["smtp"]

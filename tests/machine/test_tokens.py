@@ -190,3 +190,13 @@ def test_a_file_that_cannot_be_had_is_an_error(tmp_path):
     (tmp_path / "tokens").mkdir()
     with pytest.raises(SpoolError, match="cannot use"):
         Tokens(str(tmp_path), 4, {})
+
+
+def test_a_link_is_not_followed(tmp_path):
+    """The directory may be another user's, and we root."""
+    (tmp_path / "passwd").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tokens").symlink_to(tmp_path / "passwd")
+    with pytest.raises(SpoolError):
+        Tokens(str(tmp_path / "run"), 5, {})
+    assert (tmp_path / "passwd").read_text() == "precious"

@@ -257,6 +257,9 @@ class Process:
         if name not in directory.entries:
             directory.set(name, Directory())
 
+    def give(self, path: str) -> None:
+        """Give nothing: this disk has no owners."""
+
     def rmdir(self, path: str) -> None:
         self._call()
         try:

@@ -1,5 +1,6 @@
 """The spool check: a sound spool is left alone, and what is set aside is never mail."""
 
+import errno
 import os
 
 import pytest
@@ -98,3 +99,26 @@ def test_what_others_may_read_or_own_is_told(spool, queue):
         os.chown(queue / name.path, 12345, -1)
         (finding,) = found(spool)
         assert finding.text.startswith("belongs to user 12345, the spool to user")
+
+
+def test_ck2_what_lies_on_another_disk_is_set_aside_too(spool, queue, monkeypatch):
+    hour = queue / "q.smtp" / all_names(spool)[0].hour
+    (hour / "core").write_bytes(b"\x7fELF" * 50_000)
+    (hour / "core").chmod(0o600)
+
+    def elsewhere(path, other):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(spool.fs, "rename", elsewhere)
+    (core,) = found(spool)
+    put = set_aside(spool, core)
+    assert (queue / put).read_bytes() == b"\x7fELF" * 50_000
+    assert not (hour / "core").exists() and found(spool) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_ck1_what_root_made_in_another_s_spool_is_sound(spool, queue):
+    os.chown(queue, 65534, 65534)  # the listener's; deliver, as root, makes the jobs
+    assert found(spool) == []
+    os.chown(queue / all_names(spool)[0].path, 65533, 65533)
+    assert ["belongs to user 65533" in f.text for f in found(spool)] == [True]

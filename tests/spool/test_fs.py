@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from mta.policy.suspensions import Suspension
 from mta.spool import fs as room
 from mta.spool.fs import NURSERIES, Fs
+from mta.spool.intake import take_in
+from mta.spool.rulelog import RuleLog
+from mta.spool.spool import Spool
+from tests.spool.kit import accept, all_names, job
 
 
 @pytest.fixture
@@ -100,3 +105,25 @@ def test_a_place_on_another_disk_does_without_and_the_others_do_not(
     assert len(list((tmp_path / "q.a").iterdir())) == 3 == len(linked)
     assert [p.read_bytes() for p in (tmp_path / "elsewhere").iterdir()] == [b"x"] * 3
     assert left_over(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_root_adds_to_another_s_spool_is_that_one_s(tmp_path: Path) -> None:
+    """What is below a directory of root's own stays root's."""
+    root = tmp_path / "spool"
+    spool = Spool.open(str(root))
+    os.chown(root, 65534, 65534)
+    for part in ("journal", "done", "msg", "bad"):
+        os.chown(root / part, 65534, 65534)
+    spool.fs.mkdir("q.theirs")
+    os.chown(root / "q.theirs", 65534, 65534)
+    spool = Spool.open(str(root))
+    accept(spool, job(0, queue="ours"), job(1, queue="theirs"))
+    RuleLog(spool.fs).suspend(Suspension("queue", "ours", "root", 1.0, 0.0, ""))
+    (segment,) = (root / "journal").iterdir()
+    take_in(spool)
+    (ours,), (theirs,) = all_names(spool, "ours"), all_names(spool, "theirs")
+    others = [segment, root / "intake.lock", root / "rules", root / "rules" / "1", root / "boot"]
+    others += [root / theirs.path, root / theirs.directory]
+    assert {path.stat().st_uid for path in others} == {65534}
+    assert {(root / path).stat().st_uid for path in (ours.path, ours.directory)} == {0}

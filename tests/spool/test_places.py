@@ -254,3 +254,30 @@ def test_parts_may_be_links_to_other_disks_and_are_missed(tmp_path: Path, part: 
     (tmp_path / "disk").rename(tmp_path / "unmounted")
     with pytest.raises(SpoolError, match=rf"{part} is missing, or leads nowhere"):
         Spool.open(str(tmp_path / "spool"))
+
+
+def test_pl3_a_disk_that_goes_away_costs_neither_bodies_nor_segments(tmp_path: Path) -> None:
+    spool, paths = open_with(tmp_path, disk1=1)
+    (old,) = accept(spool, paths)
+    lock = try_lock(spool)
+    assert lock is not None
+    intake = Intake(spool, lambda names: None, lambda envelope: None)
+    intake.step()
+    intake.checkpoint(at_once=True)
+    (new,) = accept(spool, paths)
+    intake.step()
+    os.rename(tmp_path / "disk1", tmp_path / "away")
+    (tmp_path / "disk1").mkdir()  # where it was mounted
+    later = layout.arrived(new) + 10_000
+    with pytest.raises(SpoolError, match="is its disk mounted"):
+        for shard in range(cleaning.SHARDS):
+            cleaning.clean(spool, shard, later)
+    with pytest.raises(SpoolError, match="is its disk mounted"):
+        intake.checkpoint(at_once=True)
+    os.rmdir(tmp_path / "disk1")
+    os.rename(tmp_path / "away", tmp_path / "disk1")
+    assert intake.checkpoint(at_once=True) == 0
+    assert sum(cleaning.clean(spool, shard, later) for shard in range(cleaning.SHARDS)) == 0
+    assert {name.id for name in all_names(spool)} == {old, new}
+    for ident in (old, new):
+        assert (tmp_path / "spool" / layout.body_path(ident)).exists()

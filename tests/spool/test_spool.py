@@ -1,13 +1,17 @@
 """The spool on a real disk: what the crash machine does not ask."""
 
+import errno
 import os
 
 import pytest
 
 from mta.errors import SpoolError
 from mta.spool import layout
-from mta.spool.intake import take_in, try_lock
+from mta.spool.fs import Fs
+from mta.spool.intake import Intake, take_in, try_lock
+from mta.spool.journal import Synced
 from mta.spool.spool import Spool
+from mta.spool.states import HOLD, Note
 from mta.types import DEFERRED, DELIVERED, FAILED, PENDING
 from tests.spool.kit import BUSY, GONE, OK, PATH, accept, all_names, checkpoint, job, settle
 
@@ -258,3 +262,86 @@ def test_a_job_may_be_settled_in_parts(spool):
         spool.sync_marks()
         assert all_names(spool) == []
         accept(spool, job(recipients=3))
+
+
+class _Full(Fs):
+    """A disk that is full for job files and bodies, when it is told so."""
+
+    full = False
+
+    def create(self, path):
+        if self.full and path.startswith("done/"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().create(path)
+
+    def write(self, fd, data):
+        if self.full:
+            super().write(fd, data[:40])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().write(fd, data)
+
+
+@pytest.mark.parametrize("lines", [1, 30_000])
+@pytest.mark.parametrize("before", [0, 1])
+def test_s3_what_a_full_disk_left_half_made_is_made_again(tmp_path, lines, before):
+    fs = _Full(str(tmp_path / "spool"))
+    spool, rung = Spool.open(str(tmp_path / "spool"), fs), []
+    assert take_in(spool)
+    intake = Intake(spool, rung.extend, lambda envelope: None)
+    body = b"Subject: x\r\n\r\n" + b"hello\r\n" * lines
+    jobs = job(0, "a.test"), job(1, "b.test")
+    if before:  # the segment is followed already
+        accept(spool, *jobs, body=body)
+        intake.step()
+    accept(spool, *jobs, body=body)
+    accept(spool, *jobs, body=body)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    fs.full = True
+    for _ in range(3):
+        with pytest.raises(SpoolError, match="No space left"):
+            intake.step()
+        for segment in os.listdir(tmp_path / "spool" / "journal"):
+            intake.told(Synced(segment, 0))
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 2 - before
+    fs.full = False
+    intake.step()
+    names = all_names(spool)
+    assert len(names) == 4 + 2 * before and set(rung) == set(names)
+    for name in names:
+        claim = spool.claim(name)
+        fd = claim.open_body()
+        assert os.fstat(fd).st_size == len(body)
+        os.close(fd)
+        claim.release()
+    intake.close()
+
+
+def test_s8_what_is_settled_after_the_checkpoint_is_no_mark(spool):
+    """The done file that this process has open may have no name any more."""
+    accept(spool, job(0, recipients=2))
+    take_in(spool)
+    (name,) = all_names(spool)
+    claim = spool.claim(name)
+    assert not claim.settle([settle(0, OK, DELIVERED)])
+    claim.release()
+    spool.sync_marks()
+    checkpoint(spool)
+    synced = []
+    sync, spool.fs.sync = spool.fs.sync, lambda fd: (synced.append(fd), sync(fd))
+    claim = spool.claim(name)
+    claim.note(Note(HOLD, 1.0, "op", "why"))
+    assert len(synced) == 1
+    assert claim.settle([settle(1, OK, DELIVERED)])
+    spool.sync_marks()
+    assert len(synced) == 2 and all_names(spool) == []
+
+
+def test_s6_what_was_given_back_is_not_settled(spool):
+    accept(spool)
+    take_in(spool)
+    (name,) = all_names(spool)
+    claim = spool.claim(name)
+    claim.release()
+    with pytest.raises(SpoolError, match="given back"):
+        claim.settle([settle(0, OK, DELIVERED)])
+    assert spool.peek(name).pending and not spool.unsynced
