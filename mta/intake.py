@@ -21,7 +21,7 @@ from mta.config.load import load_config
 from mta.config.queues import modes, paths
 from mta.errors import PosthouseError, SpoolError, exit_code
 from mta.machine.log import Log
-from mta.machine.process import die_with_parent, set_title
+from mta.machine.process import Signals, die_with_parent, set_title
 from mta.machine.wake import Bell, Ear
 from mta.policy.modes import BACKGROUND, rings
 from mta.spool.checking import Finding, check, set_aside
@@ -82,10 +82,10 @@ class Daemon:
             envelope.origin,
         )
 
-    def run(self, stopping: list[int]) -> None:
-        """Take in what comes until ``stopping`` holds a signal."""
+    def run(self, signals: Signals) -> None:
+        """Take in what comes until a signal does; then at once, for others want the lock."""
         surveyed = 0.0
-        while not stopping:
+        while not signals.taken():
             now = time.monotonic()
             survey = now - surveyed >= SURVEY
             try:
@@ -102,7 +102,7 @@ class Daemon:
                 pause = PAUSE
             self._bell.retry()
             self._log.maybe_flush(now)
-            self._wait(pause)
+            self._wait(pause, signals)
 
     def _clean(self, now: float) -> None:
         """Clean one slice when it is time."""
@@ -144,9 +144,9 @@ class Daemon:
                 done = f": cannot be set aside: {error.strerror}"
         self._log.warning(f"spool check: {finding.path}: {finding.text}{done}")
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, seconds: float, signals: Signals) -> None:
         try:
-            select.select([self._ear], [], [], seconds)
+            select.select([self._ear.fileno(), signals.fileno()], [], [], seconds)
         except InterruptedError:
             return
         for datagram in self._ear.read():
@@ -165,9 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the daemon; return an exit status."""
     words = sys.argv[1:] if arguments is None else arguments
     options = dict(zip(words[::2], words[1::2], strict=False))
-    stopping: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda signum, _: stopping.append(signum))
+    signals = Signals(signal.SIGTERM, signal.SIGINT)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     die_with_parent(int(options.get("--parent", os.getppid())))
     set_title("intake: starting")
@@ -179,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
         spool = Spool.open(config.spool, paths=paths(config))
         daemon = Daemon(spool, config.runtime, log, modes(config))
         log.started("intake", words)
-        daemon.run(stopping)
+        daemon.run(signals)
         log.stopped("intake")
         daemon.close()
     except PosthouseError as error:
