@@ -187,12 +187,18 @@ class Daemon:
         e = envelope
         self._log.queued(e.id, e.reverse_path, e.size, e.recipients, e.origin)
 
-    def _sweep(self) -> None:
-        """Have every lane look at its queue, or at the messages that were named."""
+    def _sweep(self, further: Sequence[Lane] = ()) -> None:
+        """Have every lane look at its queue, or at the messages that were named.
+
+        ``further``: these alone, from what they had no room for.
+        """
         if self._flags.ids:
             for lane in self._lanes:
                 for word in self._flags.ids:
                     lane.offer(self._spool.find(word))
+        elif further:
+            for lane in further:
+                lane.sweep(lane.index.missed_at)
         else:
             for lane in self._lanes:
                 self._timetable.begin(lane, clock.monotonic())
@@ -267,8 +273,8 @@ class Daemon:
             self._accepted = self._office.returns.accepted
             self._take_in()  # the DSNs of this pass are part of it
             self._sweep()
-        elif any(lane.index.overflow for lane in self._lanes if not lane.bars.shut(clock.wall())):
-            self._sweep()
+        elif more := [n for n in self._lanes if n.index.overflow and not n.bars.shut(clock.wall())]:
+            self._sweep(more)
         else:
             self._ended.set()
 

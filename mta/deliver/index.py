@@ -89,6 +89,7 @@ class Index:
         self._taken = 0
         self._kept = 0
         self.overflow = False
+        self._missed = ""  # the oldest message of those that were refused or dropped since
 
     @property
     def waiting(self) -> int:
@@ -123,6 +124,16 @@ class Index:
     def hungry(self) -> bool:
         """Whether names were refused, and so much has gone since the sweep that they may fit."""
         return self.overflow and (not self.waiting or self._taken > 3 * self._kept // 4)
+
+    @property
+    def missed_at(self) -> float | None:
+        """When the oldest arrived of what was refused or dropped; None if nothing was."""
+        return arrived(self._missed) if self.overflow and self._missed else None
+
+    def _miss(self, name: JobName) -> None:
+        if not self.overflow or name.id < self._missed:
+            self._missed = name.id
+        self.overflow = True
 
     @property
     def next_due(self) -> float | None:
@@ -163,8 +174,8 @@ class Index:
         pile = self._shelved if dead else self._to_go
         if not pile.fits(host) or (pile.full and not self._make_room(pile, host)):
             self._known.pop(key, None)
-            # A sweep finds a dead host's surplus in its own time; no need to hurry.
-            self.overflow = self.overflow or not dead
+            if not dead:  # a sweep finds a dead host's surplus in its own time: no need to hurry
+                self._miss(name)
             return False
         self._known[key] = _HERE
         self._serial += 1
@@ -189,7 +200,7 @@ class Index:
             self._known.pop(name.key, None)
             if alive:
                 self._order.leave(_author(name))
-                self.overflow = True
+                self._miss(name)
 
     def ready(self, host: Host) -> None:
         """Let ``host`` be asked again: it has room, or has become worth a question."""

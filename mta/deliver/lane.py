@@ -92,7 +92,7 @@ class Lane:
         self._flights: dict[int, Flight] = {}
         self._settling: set[str] = set()  # keys of jobs at the desk
         self._shelf = Shelf(spool, desk, self.hosts, clock, channel.fail_after)
-        self._sweeps = Sweeps(spool, channel, rules)
+        self._sweeps = Sweeps(spool, channel, rules, log.warning)
         self._pauses = Pauses()
         self._newest = 0.0  # when the latest job arrived that was tried for the first time
 
@@ -128,10 +128,11 @@ class Lane:
         times = [t for t in (self.index.next_due, paused, asked, self.bars.until(now)) if t]
         return min(times) if times else None
 
-    def sweep(self) -> None:
-        """Begin to read the queue; what is read already goes on."""
-        if not (self.stopping or self._picker.held) and self._sweeps.begin(self._clock.wall()):
-            self.index.overflow = self.realm.sweep_due = False
+    def sweep(self, since: float | None = None) -> None:
+        """Begin to read the queue, of what arrived ``since`` then; what is read already goes on."""
+        now = self._clock.wall()
+        if not (self.stopping or self._picker.held) and self._sweeps.begin(now, since):
+            self.index.overflow, self.realm.sweep_due = False, self.realm.sweep_due and bool(since)
 
     def offer(self, names: Sequence[JobName]) -> None:
         """Take in names that a sweep, a wake-up or the command line brought."""
@@ -164,8 +165,7 @@ class Lane:
         if self._sweeps.running and not self.index.full:
             self._read_on()
         if self._picker.counts:
-            now, mono = self._clock.wall(), self._clock.monotonic()
-            self._picker.ask(self.busy, self._room(now), mono)
+            self._picker.ask(self.busy, self._room(self._clock.wall()), self._clock.monotonic())
         launched = self._launch()
         self._shelf.tell(self.in_flight > self.hosts.silent)
         reading = self._sweeps.running and not self.index.full

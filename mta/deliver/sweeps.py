@@ -44,9 +44,14 @@ class _Place:
 class Sweeps:
     """The sweeps of one lane."""
 
-    def __init__(self, spool: Spool, channel: Channel, rules: Rules) -> None:
-        """Read the queue of ``channel``; with a bound on ``jobs`` names are always sorted."""
-        self._spool = spool
+    def __init__(
+        self, spool: Spool, channel: Channel, rules: Rules, complain: Callable[[str], None]
+    ) -> None:
+        """Read the queue of ``channel``; with a bound on ``jobs`` names are always sorted.
+
+        ``complain`` hears of a disk that does not let us read on: that ends the sweep, not us.
+        """
+        self._spool, self._complain = spool, complain
         self._queue = channel.queue
         self._ages = rules.ages
         self._ordered = rules.ordered or channel.jobs > 0
@@ -61,13 +66,17 @@ class Sweeps:
         """Whether a sweep is under way."""
         return self._reading is not None
 
-    def begin(self, now: float) -> bool:
-        """Begin a sweep unless one is under way; return whether one began."""
+    def begin(self, now: float, since: float | None = None) -> bool:
+        """Begin a sweep unless one is under way; return whether one began.
+
+        It leaves out what arrived before ``since``, unless there is a bound.
+        """
         if self._reading is not None:
             return False
         self._left = self._jobs
         bounds, place = self._ages.at(now), self._ended
-        self._reading = self._names(bounds) if place is None else self._round(bounds, place)
+        newer = None if since is None or self._jobs else since - INSTANT
+        self._reading = self._names(bounds, newer) if place is None else self._round(bounds, place)
         return True
 
     def stop(self) -> None:
@@ -89,7 +98,12 @@ class Sweeps:
     def read(self) -> list[JobName] | None:
         """Return the next names, perhaps none; None when the sweep has ended."""
         assert self._reading is not None
-        names = next(self._reading, None)
+        try:
+            names = next(self._reading, None)
+        except OSError as error:
+            names = None
+            why = f"{error.strerror}; the next sweep tries again"
+            self._complain(f"queue {self._queue} cannot be read: {why}")
         if names is None:
             self._reading, self._ended = None, None
         return names

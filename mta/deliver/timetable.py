@@ -5,7 +5,8 @@ Units    Monotonic seconds.
 Invariants, each a test in tests/deliver/test_timetable.py
     TT1  A lane sweeps when its interval has passed since its last sweep began, whatever
          the others do.
-    TT2  A lane that could not hold all it read sweeps again once it has room.
+    TT2  A lane that could not hold all it read sweeps again once it has room, from the
+         oldest that it could not hold: what it has looked at before waits for the interval.
 """
 
 from __future__ import annotations
@@ -51,5 +52,7 @@ class Timetable:
     def tick(self, mono: float) -> None:
         """Have those lanes sweep whose time has come."""
         for lane in self._lanes:
-            if mono >= self._next.get(lane.channel.name, 0.0) or lane.index.hungry:
+            if mono >= self._next.get(lane.channel.name, 0.0):
                 self.begin(lane, mono)
+            elif lane.index.hungry:
+                lane.sweep(lane.index.missed_at)

@@ -145,8 +145,8 @@ def test_a_pass_does_not_sweep_for_ever_what_is_suspended(
     RuleLog(spool.fs).suspend(Suspension("channel", "local", "root", 1.0))
     sweep, sweeps = Lane.sweep, []
 
-    def overflowing(lane: Lane) -> None:
-        sweep(lane)
+    def overflowing(lane: Lane, since: float | None = None) -> None:
+        sweep(lane, since)
         sweeps.append(lane)
         assert len(sweeps) < 100, "it sweeps for ever"
         lane.index.overflow = True  # as if it had no room for all of it

@@ -605,3 +605,19 @@ def test_a_clock_that_is_put_back_makes_no_pause_longer_than_the_longest():
     house.clock.now += 61
     house.pump()
     assert [f.name.host for f in house.program.sent.values()] == ["b"]
+
+
+def test_a_queue_that_cannot_be_read_ends_its_sweep_alone():
+    house, names = House(), Spool.names
+    house.queue("a")
+
+    def broken(*arguments, **more):
+        raise OSError(5, "Input/output error")
+        yield []
+
+    house.spool.names = broken
+    house.lane.sweep()
+    house.pump()
+    assert house.lane.idle and len(house.log.of("warning")) == 1
+    house.spool.names = lambda *words, **more: names(house.spool, *words, **more)
+    assert house.run(lambda host: OK) == {"a": 1}

@@ -1,12 +1,17 @@
 """No job that no gate holds is passed over, and none is overtaken for ever."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta.deliver.facts import of_recipients
-from mta.deliver.rules import READY
+from mta.deliver.rules import READY, Rules
+from mta.deliver.timetable import Timetable
 from mta.policy.decide import GO, decide
+from mta.spool.entry import RecipientState
 from mta.spool.layout import arrived
+from mta.values import replace
+from tests.deliver.fakes import EPOCH
 from tests.deliver.test_lane import DOWN, GREY, OK, OURS, House
 
 HOSTS = [f"h{n}" for n in range(5)]
@@ -95,3 +100,25 @@ def test_a_bulk_job_comes_before_what_arrives_after_its_delay():
         house.pump()
         assert rounds < 70
     assert rounds > 5
+
+
+@pytest.mark.parametrize("hosts", [1, 5])
+def test_of_a_queue_longer_than_the_index_every_job_is_looked_at_and_then_there_is_rest(hosts):
+    """The first of the line took all the room, again and again; the last were never seen."""
+    house = House(rules=Rules(index_limit=100))
+    for name in house.queue(*[f"h{n % hosts}" for n in range(1000)]):
+        entry = house.spool.jobs[name]
+        waits = RecipientState("deferred", 1, EPOCH, EPOCH + 90_000, GREY)
+        house.spool.jobs[name] = replace(entry, states=(waits,))
+    (last,) = house.queue("h0")  # it has not been tried
+    table, opened = Timetable([house.lane], 600.0), []
+    for _ in range(200):
+        table.tick(house.clock.monotonic())
+        house.pump()
+        for tag in list(house.program.sent):
+            house.answer(tag, OK)
+        house.clock.now += 0.5
+        opened.append(house.spool.opened.total())
+    assert last in house.program.history
+    assert len(house.spool.opened) == 1001
+    assert opened[-1] == opened[100] < 10_000

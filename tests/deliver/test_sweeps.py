@@ -4,11 +4,11 @@ from hypothesis import strategies as st
 from mta.deliver.rules import Rules
 from mta.deliver.sweeps import Sweeps
 from mta.policy.select import Ages
-from tests.deliver.fakes import EPOCH, Spool, channel
+from tests.deliver.fakes import EPOCH, Log, Spool, channel
 
 
 def sweeps(spool, jobs=0, ages=None):
-    return Sweeps(spool, channel(jobs=jobs), Rules(ages or Ages()))
+    return Sweeps(spool, channel(jobs=jobs), Rules(ages or Ages()), Log().warning)
 
 
 def one(sweep, known=()):

@@ -10,11 +10,12 @@ from tests.deliver.fakes import channel
 class Lane:
     def __init__(self, name, interval):
         self.channel = channel(name=name, queue=name, interval=interval)
-        self.index = SimpleNamespace(hungry=False)
-        self.swept = 0
+        self.index = SimpleNamespace(hungry=False, missed_at=7.0)
+        self.swept, self.since = 0, None
 
-    def sweep(self):
+    def sweep(self, since=None):
         self.swept += 1
+        self.since = since
         self.index.hungry = False
 
 
@@ -34,7 +35,8 @@ def test_tt2_a_hungry_lane_sweeps_at_once_and_no_other():
     table.tick(1000.0)
     lanes[0].index.hungry = True
     table.tick(1001.0)
-    assert [table.left(queue, 1002.0) for queue in "ab"] == [59.0, 58.0]
+    assert [lane.since for lane in lanes] == [7.0, None]
+    assert [table.left(queue, 1002.0) for queue in "ab"] == [58.0, 58.0]
     table.tick(1002.0)
     assert [lane.swept for lane in lanes] == [2, 1]
     table.hurry("b")
