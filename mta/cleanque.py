@@ -142,7 +142,8 @@ class Cleaner:
         for queue in self._spool.queues():
             channels = {c.name: c for c in self._config.channels if c.queue == queue}
             least = min([age for c in channels.values() for age in ages_of(c)], default=self._now)
-            for names in self._spool.names(queue, older_than=self._now - least):
+            old = self._now - least
+            for names in self._spool.names(queue, older_than=old, ordered=False):
                 for name in names:
                     entry = self._spool.peek(name)
                     channel = channels.get(entry.job.channel) if entry is not None else None

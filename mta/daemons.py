@@ -152,7 +152,7 @@ def _seen(config: Config, daemon: Daemon) -> Daemon:
         os.close(fd)
     pid, _, started = text.partition("\n")
     state = RUNNING if not free else DEAD if pid else STOPPED
-    number = int(pid) if pid.isdecimal() else 0
+    number = int(pid) if pid.isdecimal() and len(pid) < 10 else 0  # a pid_t
     line = (daemon.name, daemon.command, daemon.line, daemon.argv)
     return Daemon(*line, state, number, started.rstrip("\n"))
 

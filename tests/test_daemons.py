@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -229,3 +230,14 @@ def test_a_link_in_the_place_of_a_daemons_file_is_not_followed(
         start(config, [daemon.name], lambda line: None)
     (folder / daemon.name).unlink()
     assert not (tmp_path / "new").exists()
+
+
+def test_a_number_that_is_no_pid_is_none(config: Config) -> None:
+    daemon = look(config)[0]
+    folder = Path(config.runtime) / "daemon"
+    folder.mkdir(parents=True)
+    (folder / daemon.name).write_text(f"{10**30}\nx\n")
+    with open(folder / daemon.name, encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # somebody's, for whatever reason
+        assert (look(config)[0].state, look(config)[0].pid) == (RUNNING, 0)
+        stop(config, [daemon.name], lambda line: None, 0.1)

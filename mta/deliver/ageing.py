@@ -47,6 +47,7 @@ __all__ = ["FAIL", "GRACE", "WARN", "Ager", "ages_of", "due"]
 
 AGAIN = 10_000  # names that a walk leaves to the next
 REPORTS = 10  # in a slice: after a long stop there may be many, and none is urgent
+SORTED = 50_000  # jobs of one hour beyond which its lists are in order each by itself
 GRACE = 60.0  # after its time, in which an attempt may still be the last
 WALK = 60.0  # seconds between the beginnings of walks, at most
 WARN, FAIL = "warn", "fail"
@@ -155,7 +156,9 @@ class Ager:
         yield from again.values()
         for after, before in _merged(bands):
             since, until = (after - 1e-6 if after else None), before + 1e-6  # both are included
-            for names in self._spool.names(self._queue, newer_than=since, older_than=until):
+            for names in self._spool.names(
+                self._queue, newer_than=since, older_than=until, sort_limit=SORTED
+            ):
                 for name in names:
                     if name.key not in again and self._may_be_due(name, now):
                         yield name

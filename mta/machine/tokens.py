@@ -26,6 +26,7 @@ import fcntl
 import os
 import struct
 import zlib
+from contextlib import suppress
 
 from mta.errors import SpoolError
 from mta.policy.tokens import Holder, allowance
@@ -105,13 +106,16 @@ class Tokens:
                 self._own.add(row)
                 return row
             return -1
+        except OSError:
+            return -1  # the disk has no room even for this: later, perhaps
         finally:
             self._lock(0, fcntl.F_UNLCK)
 
     def leave(self, row: int) -> None:
         """Give back a row with all that is in it."""
         at = _ROWS_AT + row * _ROW.size
-        os.pwrite(self._fd, bytes(_ROW.size), at)
+        with suppress(OSError):  # who looks for the dead clears it then
+            os.pwrite(self._fd, bytes(_ROW.size), at)
         self._own.discard(row)
         self._lock(at, fcntl.F_UNLCK)
 

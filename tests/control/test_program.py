@@ -205,3 +205,23 @@ def test_cp1_a_job_that_cannot_be_opened_is_counted_and_stops_no_other(house: Ho
     (name,) = house.spool.find(good)
     entry = house.spool.peek(name)
     assert entry is not None and entry.held is not None
+
+
+def test_w1_no_more_of_a_crowded_hour_is_held_than_is_sorted(house: House, monkeypatch) -> None:
+    monkeypatch.setattr("mta.control.walk.SORTED", 4)
+    monkeypatch.setattr("mta.spool.names.LISTED", 2)
+    ids = {accept(house.spool, FAR) for _ in range(20)}
+    read: list[str] = []
+    lists = house.spool.fs.lists
+
+    def counted(path, size):
+        for names in lists(path, size):
+            read.extend(names)
+            yield names
+
+    monkeypatch.setattr(house.spool.fs, "lists", counted)
+    found = set()
+    for name in find(house.spool, EVERYTHING, time.time()):
+        found.add(name.id)
+        assert len(read) <= len(found) + 6
+    assert found == ids

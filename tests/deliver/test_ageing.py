@@ -27,7 +27,8 @@ class Queue(Spool):
         super().__init__()
         self.listed = 0
 
-    def names(self, queue, *, newer_than=None, older_than=None, ordered=True):
+    def names(self, queue, *, newer_than=None, older_than=None, sort_limit=0):
+        assert sort_limit, "an hour of a million names is not held"
         for names in super().names(queue):
             chosen = [
                 n

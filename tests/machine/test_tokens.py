@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -200,3 +201,23 @@ def test_a_link_is_not_followed(tmp_path):
     with pytest.raises(SpoolError):
         Tokens(str(tmp_path / "run"), 5, {})
     assert (tmp_path / "passwd").read_text() == "precious"
+
+
+def test_a_full_disk_gives_no_tokens_and_ends_nobody(tmp_path, monkeypatch):
+    tokens = Tokens(str(tmp_path), 5, {})
+
+    def full(fd, data, at):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        purse = tokens.purse("smtp")
+        purse.ask(0, 2, 0.0)
+        assert purse.may == 0
+    purse.ask(0, 2, 1.0)
+    purse.ask(0, 2, 2.0)
+    assert purse.may == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        purse.close()
+        tokens.close()
