@@ -112,9 +112,13 @@ class Board:
                 self._unsaid.append(news)
             self._unheard.append((news, by))
 
-    def look(self, now: float) -> None:
-        """Write what we have to say, hear what others say, and tell the lanes."""
-        if now < self._latest - AWRY:
+    def look(self, now: float) -> bool:
+        """Write what we have to say, hear what others say, and tell the lanes.
+
+        Return whether the clock was put back since the last time.
+        """
+        back = now < self._latest - AWRY
+        if back:
             self._unheard.extend((news, None) for news in self._known.turn_back(now))
         self._latest = now
         if self._log is not None:
@@ -130,6 +134,7 @@ class Board:
             for listener in self._listeners.get(news.channel, ()):
                 if listener is not by:
                     listener(news)
+        return back
 
     def close(self) -> None:
         """Share with nobody from now on, and give the log's descriptor away."""

@@ -26,6 +26,7 @@ from mta.deliver.lane import Lane
 from mta.deliver.mover import Mover
 from mta.deliver.office import Office
 from mta.deliver.options import options
+from mta.deliver.orders import recall
 from mta.deliver.programs import ChannelProgram
 from mta.deliver.questions import Questions
 from mta.deliver.realm import ways_of
@@ -163,7 +164,7 @@ class Daemon:
         """Take in what was accepted, or have it taken in, and wait until jobs may be claimed."""
         self._show("starting")
         if self._keeper is None:
-            self._take_in()
+            take_in(self._spool, self._queued)
         else:
             for queue in dict.fromkeys(lane.channel.queue for lane in self._lanes):
                 ear = Ear(self._config.runtime, f"wake/{queue}.{os.getpid()}")
@@ -180,18 +181,12 @@ class Daemon:
                 raise SpoolError("another process holds the intake and does not recover the spool")
             await asyncio.sleep(0.05)
 
-    def _take_in(self) -> None:
-        take_in(self._spool, self._queued)
-
     def _queued(self, envelope: Envelope) -> None:
         e = envelope
         self._log.queued(e.id, e.reverse_path, e.size, e.recipients, e.origin)
 
     def _sweep(self, further: Sequence[Lane] = ()) -> None:
-        """Have every lane look at its queue, or at the messages that were named.
-
-        ``further``: these alone, from what they had no room for.
-        """
+        """Have lanes look at their queues or at what was named, ``further`` at what had no room."""
         if self._flags.ids:
             for lane in self._lanes:
                 for word in self._flags.ids:
@@ -226,7 +221,7 @@ class Daemon:
 
     def _pump(self) -> None:
         self._pumping = False
-        self._board.look(clock.wall())
+        self._look()
         more = False
         for lane in self._lanes:
             more = lane.pump() or more
@@ -236,6 +231,12 @@ class Daemon:
             return
         self._set_timer()
         self._look_for_end()
+
+    def _look(self) -> None:
+        """Hear what others know; if the clock was put back, look again at all that waits for it."""
+        if self._board.look(clock.wall()):
+            for lane in self._lanes:
+                recall(lane, ())
 
     def _set_timer(self) -> None:
         """Pump again when the next job is due."""
@@ -271,7 +272,7 @@ class Daemon:
             return
         if not self._flags.ids and self._office.returns.accepted > self._accepted:
             self._accepted = self._office.returns.accepted
-            self._take_in()  # the DSNs of this pass are part of it
+            take_in(self._spool, self._queued)  # the DSNs of this pass are part of it
             self._sweep()
         elif more := [n for n in self._lanes if n.index.overflow and not n.bars.shut(clock.wall())]:
             self._sweep(more)
@@ -285,7 +286,7 @@ class Daemon:
         self._questions.tick()
         for program in self._programs:
             program.tick(mono)
-        self._board.look(clock.wall())
+        self._look()
         self._laws.tick(self._lanes)
         self._office.tick(mono)
         self._mover.tick(mono)

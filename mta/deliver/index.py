@@ -179,8 +179,8 @@ class Index:
             return False
         self._known[key] = _HERE
         self._serial += 1
-        kind = name.kind
-        place = self._order.place(arrived(name.id), kind, name.octets, name.recipients, attempts)
+        about = name.kind, name.octets, name.recipients, attempts
+        place = self._order.place(arrived(name.id), *about)
         if dead:
             pile.add((place, self._serial, name))
             return True
@@ -353,8 +353,7 @@ class Index:
             self.unshelve(host)
             self.warm(host)
         asked = frozenset(hosts)
-        waiting = sorted([entry for entry in self._later if entry[2].host in asked])
-        if not waiting:
+        if not (waiting := sorted([entry for entry in self._later if entry[2].host in asked])):
             return
         self._later = [entry for entry in self._later if entry[2].host not in asked]
         heapify(self._later)
@@ -369,8 +368,10 @@ class Index:
         return self.offer(name)
 
     def recall_all(self) -> None:
-        """Let all names go that wait for a time."""
-        waiting, self._later = self._later, []
+        """Let all names go that wait for a time, and all hosts that rest."""
+        waiting, self._later, resting, self._resting = self._later, [], self._resting, {}
+        for host in resting:
+            self.ready(host)
         for when, key, name, *_ in sorted(waiting, key=lambda entry: entry[1]):
             if self._known.get(key) == when:
                 self.recall(name)

@@ -232,7 +232,7 @@ class Lane:
         facts = self.hosts.facts(host, now, self._clock.monotonic())
         rate = self.realm.settings(host).rate
         if rate is not None:
-            facts = replace(facts, rate_at=self._picker.rate_at(host, rate))
+            facts = replace(facts, rate_at=self._picker.rate_at(host, rate, now))
         return facts, self._room(now, host, others)
 
     def _decide(self, job: JobFacts, now: float, others: bool = False) -> Verdict:

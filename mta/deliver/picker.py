@@ -141,9 +141,9 @@ class Picker:
                 index.forget(name)
             index.ready(host)
 
-    def rate_at(self, host: Host, rate: Rate | None) -> float:
+    def rate_at(self, host: Host, rate: Rate | None, now: float) -> float:
         """Return when ``host`` may have one attempt more; it may be long ago."""
-        return 0.0 if rate is None else self._pace.at(host, rate)
+        return 0.0 if rate is None else self._pace.at(host, rate, now)
 
     def begun(self, host: Host, rate: Rate | None, now: float) -> None:
         """An attempt with ``host`` begins."""

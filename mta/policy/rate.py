@@ -12,6 +12,7 @@ Invariants, each a property in tests/policy/test_rate.py
     RA1  In no window of the rate's length do more begin than the rate says.
     RA2  Who always has more to begin gets nine tenths of the rate or more.
     RA3  However many hosts there are, at most KEPT times are held.
+    RA4  A clock that is put back keeps nobody waiting longer than the space of two attempts.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ class Pace:
         """Know of none."""
         self._due: dict[Host, float] = {}
 
-    def at(self, host: Host, rate: Rate) -> float:
+    def at(self, host: Host, rate: Rate, now: float) -> float:
         """Return when one attempt more may begin; it may be long ago."""
         due = self._due.get(host)
         if due is None:
             return 0.0
         burst, step = _evenly(rate)
+        if due > now + burst * step:  # no attempt makes it later: the clock was put back
+            due = self._due[host] = now + burst * step
         return due - (burst - 1) * step
 
     def begun(self, host: Host, rate: Rate, now: float) -> None:

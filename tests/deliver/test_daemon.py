@@ -155,3 +155,24 @@ def test_a_pass_does_not_sweep_for_ever_what_is_suspended(
     channels = [channel for channel in config.channels if channel.name == "local"]
     asyncio.run(daemon.Daemon(config, channels, Flags(), spool, log).run())
     assert len(sweeps) == 1 and list(tmp_path.glob("spool/q.local/*/*"))
+
+
+def test_a_clock_that_is_put_back_has_all_that_waits_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recalled: list[Lane] = []
+    monkeypatch.setattr(daemon, "recall", lambda lane, names: recalled.append(lane))
+
+    async def work() -> None:
+        deliver = background(tmp_path)
+        task = asyncio.get_running_loop().create_task(deliver.run())
+        await asyncio.sleep(1.2)
+        assert not recalled
+        wall = clock.wall
+        monkeypatch.setattr(clock, "wall", lambda: wall() - 3600.0)
+        await asyncio.sleep(1.2)
+        deliver.stop()
+        await asyncio.wait_for(task, 30)
+
+    asyncio.run(work())
+    assert len(recalled) == 1

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta.config.model import HostRule
+from mta.deliver.orders import recall
 from mta.machine.tokens import SPARE, Tokens
 from mta.policy.decide import JobFacts
 from mta.spool.layout import arrived
@@ -215,3 +216,20 @@ def test_by_priority_attempts_count():
     late = house.spool.add("a", EPOCH + 50, tag="n11AAAA")
     house.run(lambda host: OK)
     assert house.program.history[1] == late
+
+
+def test_a_clock_that_is_put_back_makes_no_host_wait_for_the_old_time():
+    house = House(rate=(2, 60.0))
+    prove(house, ["a"])
+    house.lane.offer(house.queue("a", "a"))
+    house.pump()
+    for tag in list(house.program.sent):
+        house.answer(tag, OK)
+    house.pump()
+    assert house.lane.index.waiting
+    house.clock.now -= 3600
+    recall(house.lane, ())
+    house.pump()
+    house.clock.now += 31
+    house.pump()
+    assert in_flight(house) == {"a": 1}

@@ -11,7 +11,7 @@ def greedy(pace, rate, waits):
     """Begin whenever it is allowed; ``waits`` are pauses that somebody makes of his own."""
     now, begun = 1000.0, []
     for wait in waits:
-        now = max(now + wait, pace.at("a", rate))
+        now = max(now + wait, pace.at("a", rate, now + wait))
         pace.begun("a", rate, now)
         begun.append(now)
     return begun
@@ -46,4 +46,14 @@ def test_ra3_the_times_held_are_bounded(steps):
 
 
 def test_a_host_that_is_not_known_may_begin():
-    assert Pace().at("new", (5, 60.0)) == 0.0
+    assert Pace().at("new", (5, 60.0), 9.0) == 0.0
+
+
+@given(RATES, st.lists(st.floats(0, 20), min_size=1, max_size=100), st.floats(1, 1e6))
+def test_ra4_a_clock_that_is_put_back_keeps_nobody(rate, waits, back):
+    pace = Pace()
+    now = greedy(pace, rate, waits)[-1] - back
+    number, period = rate
+    step = period / (number - max(1, number // 10) + 1)
+    assert pace.at("a", rate, now) <= now + step + 1e-6
+    assert pace.at("a", rate, now + step) <= now + step + 1e-6
