@@ -29,6 +29,7 @@ __all__ = ["Finding", "check", "set_aside"]
 
 LISTED = 2000  # names of an hour at a time
 AHEAD = 2 * 3600.0  # seconds: hours later than that are of a wrong clock
+JOB_LIMIT = 1 << 25  # octets: more is no job file
 PIECE = 1 << 16  # octets copied at a time
 MARK = "spool"  # in a place on another disk
 
@@ -60,6 +61,9 @@ def check(spool: Spool, now: float, *, alone: bool) -> Iterator[Finding | None]:
                     continue
                 if hour > layout.hour_of(now + AHEAD):
                     yield Finding(path, "is an hour to come: was the clock wrong?")
+                if spool.fs.readlink(path):  # whoever could make it may mean to lead root astray
+                    yield Finding(path, "is a link")
+                    continue
                 yield _private(spool, path, owner)
                 for files in spool.fs.lists(path, LISTED):
                     for file in sorted(files):
@@ -83,9 +87,11 @@ def _file(
 ) -> Finding | None:
     path = f"{place_path(queue, place)}/{hour}/{file}"
     try:
+        if not spool.fs.is_file(path):
+            return Finding(path, "is no file")
         fd = spool.fs.open(path)
         try:
-            data = spool.fs.read(fd, spool.fs.stat(fd)[0], 0)
+            data = spool.fs.read(fd, min(spool.fs.stat(fd)[0], JOB_LIMIT), 0)
         finally:
             spool.fs.close(fd)
     except FileNotFoundError:
@@ -128,7 +134,12 @@ def _is_there(spool: Spool, path: str) -> bool:
 
 
 def set_aside(spool: Spool, finding: Finding) -> str:
-    """Move what is needless to bad/, durably; return its path there.  OSError if that fails."""
+    """Move what is needless to bad/, durably; return its path there.  OSError if that fails.
+
+    Root moves nothing in another user's spool, who could have it move anything anywhere.
+    """
+    if spool.fs.anothers:
+        raise PermissionError(errno.EPERM, "the spool is another user's", finding.path)
     path = "bad/" + finding.path.replace("/", ".")
     try:
         spool.fs.rename(finding.path, path)

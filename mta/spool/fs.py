@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 from itertools import islice
 
@@ -50,13 +51,22 @@ class Fs:
         """Make the spool's own directory, and those above it."""
         os.makedirs(self._root, mode=DIRECTORY_MODE, exist_ok=True)
 
+    @property
+    def anothers(self) -> bool:
+        """Whether we are root, and the spool is another user's."""
+        if os.geteuid() != 0:
+            return False
+        if self._anothers is None:
+            self._anothers = os.stat(self._root).st_uid != 0
+        return self._anothers
+
     def create(self, path: str) -> int:
         """Make a file that must not exist yet; return a descriptor that appends to it."""
         if self._nurseries and path[:2] == "q." and path.partition("/")[0] not in self._elsewhere:
             return self._create_far(path)
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(self._root + path, flags, FILE_MODE)
-        if os.geteuid() == 0:
+        if self.anothers:
             self._give_alike(path, fd)
         return fd
 
@@ -66,11 +76,8 @@ class Fs:
         What a deliver as root keeps below directories of its own stays root's; what root
         adds to the journal, or to the queues of a deliver that is no root, that one can use.
         """
-        if self._anothers is None:
-            self._anothers = os.stat(self._root).st_uid != 0
-        if self._anothers:
-            owner = os.stat(os.path.dirname(self._root + path))
-            os.fchown(fd, owner.st_uid, owner.st_gid)
+        owner = os.stat(os.path.dirname(self._root + path))
+        os.fchown(fd, owner.st_uid, owner.st_gid)
 
     def _create_far(self, path: str) -> int:
         """Make a file in the nursery whose turn it is, and give it its name."""
@@ -92,7 +99,7 @@ class Fs:
             return self.create(path)
         finally:
             os.unlink(near)
-        if os.geteuid() == 0:
+        if self.anothers:
             self._give_alike(path, fd)
         return fd
 
@@ -204,6 +211,10 @@ class Fs:
         status = os.stat(self._root + path, follow_symlinks=path.count("/") == 0)
         return status.st_uid, status.st_mode & 0o7777
 
+    def is_file(self, path: str) -> bool:
+        """Tell whether what is there is an ordinary file, and no link to one."""
+        return stat.S_ISREG(os.lstat(self._root + path).st_mode)
+
     def is_directory(self, path: str) -> bool:
         """Tell whether there is a directory, or a link that leads to one; "" is the root."""
         return os.path.isdir(self._root + path)
@@ -237,7 +248,7 @@ class Fs:
             os.mkdir(self._root + path, DIRECTORY_MODE)
         except FileExistsError:
             return
-        if path[:2] == "q." and "/" in path and os.geteuid() == 0:
+        if path[:2] == "q." and "/" in path and self.anothers:
             # An hour.  Bodies that root makes stay root's.
             fd = os.open(self._root + path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:

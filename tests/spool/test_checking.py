@@ -8,6 +8,7 @@ import pytest
 from mta.spool import layout
 from mta.spool.checking import check, set_aside
 from mta.spool.intake import take_in
+from mta.spool.spool import Spool
 from mta.types import DEFERRED, DELIVERED
 from tests.spool.kit import OK, accept, all_names, checkpoint, job, settle
 
@@ -122,3 +123,28 @@ def test_ck1_what_root_made_in_another_s_spool_is_sound(spool, queue):
     assert found(spool) == []
     os.chown(queue / all_names(spool)[0].path, 65533, 65533)
     assert ["belongs to user 65533" in f.text for f in found(spool)] == [True]
+
+
+def test_ck2_what_is_no_file_or_behind_a_link_is_left_alone(spool, queue, tmp_path):
+    hour = queue / "q.smtp" / all_names(spool)[0].hour
+    os.mkfifo(hour / "pipe", 0o600)
+    (hour / "link").symlink_to("pipe")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "passwd").write_text("precious")
+    (queue / "q.smtp" / "2026010100").symlink_to(tmp_path / "etc")
+    told = {os.path.basename(f.path): (f.text, f.needless) for f in found(spool)}
+    assert told.pop("2026010100") == ("is a link", False)
+    assert told["pipe"] == ("is no file", False) and not told["link"][1] and len(told) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be in another's spool")
+def test_ck2_root_moves_nothing_in_anothers_spool(spool, queue):
+    hour = queue / "q.smtp" / all_names(spool)[0].hour
+    (hour / "core").write_bytes(b"x")
+    (hour / "core").chmod(0o600)
+    os.chown(queue, 65534, 65534)
+    there = Spool.open(str(queue))
+    (core,) = found(there)
+    with pytest.raises(PermissionError, match="another user"):
+        set_aside(there, core)
+    assert (hour / "core").exists() and os.listdir(queue / "bad") == []
