@@ -141,7 +141,7 @@ class Detour:
             raise
         name = f"{envelope.id}.{entry.job.number}"
         wishes = Wishes(
-            envelope.origin if envelope.origin == "dsn" else f"{ORIGIN}{name}",
+            envelope.origin if envelope.origin.split(" ")[0] == "dsn" else f"{ORIGIN}{name}",
             envelope.smtputf8,
             envelope.ret,
             envelope.envid,

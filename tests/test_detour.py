@@ -22,7 +22,7 @@ from mta.spool.intake import take_in
 from mta.spool.journal import Writer
 from mta.spool.layout import arrived
 from mta.spool.spool import Spool
-from mta.types import Job, Mailbox, Recipient, Wishes
+from mta.types import NULL_PATH, Job, Mailbox, Recipient, Wishes
 from tests.queued import ALICE, accept
 
 YAML = """\
@@ -199,3 +199,12 @@ def test_a_forced_way_keeps_the_host(house: House) -> None:
     assert (job.channel, job.host, job.next_hop) == ("smtp", "far.example", "relay.example:26")
     with pytest.raises(StaysError):
         detour.take(entry, os.memfd_create("short"), (job,), True)
+
+
+@pytest.mark.parametrize("origin", ["dsn", "dsn postmaster"])
+def test_a_dsn_that_goes_another_way_stays_one(house: House, origin: str) -> None:
+    """Else of a notice to the postmaster that fails there would be another."""
+    job = Job(0, "smtp", "smtp", "far.example", "", NULL_PATH, (Recipient(0, Mailbox("a", "b.c")),))
+    add(house, job, Wishes(origin), b"Subject: x\r\n\r\nx\r\n")
+    assert house.reroute(channel="turkey") == 0
+    assert [entry.envelope.origin for entry in jobs(house.spool)] == [origin]

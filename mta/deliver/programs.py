@@ -113,7 +113,11 @@ class ChannelProgram:
             self._start()
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            self._fail(f"cannot start {self._channel.program}: {error.strerror}")
+            return
         try:
             # A group of its own: Ctrl-C at our terminal is for us, and it can be killed whole.
             self._child = subprocess.Popen(

@@ -120,7 +120,10 @@ class Questions:
         since = arrived(name.id)
         job = replace(of_name(name, since), barrier=lane.bars.of_host(name.host, now))
         if name.recipients <= READ:
-            entry = self._spool.peek(name)
+            try:
+                entry = self._spool.peek(name)
+            except OSError:  # the disk: what the name says is all there is
+                entry = None
             if entry is not None and entry.pending:
                 bar = lane.bars.of_job(entry, now)
                 facts = of_recipients(entry, name, since, lane.channel.name, bar)

@@ -147,9 +147,14 @@ class Spool:
             return None
         except OSError as error:
             raise SpoolError(f"cannot open {name.path}: {error.strerror}") from error
-        claim = self._claim(fd, name)
-        if claim is None:
-            self.fs.close(fd)
+        claim = None
+        try:
+            claim = self._claim(fd, name)
+        except OSError as error:
+            raise SpoolError(f"cannot take {name.path}: {error.strerror}") from error
+        finally:
+            if claim is None:
+                self.fs.close(fd)
         return claim
 
     def body_in_journal(self, entry: Entry) -> bytes | None:

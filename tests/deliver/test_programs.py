@@ -267,3 +267,21 @@ def test_a_program_is_as_nice_as_its_channel_says(tmp_path):
 
     warnings = asyncio.run(run())
     assert any(f"nice {min(19, os.nice(0) + 7)}" in str(line) for line in warnings)
+
+
+def test_b2_without_descriptors_it_is_started_later(tmp_path, monkeypatch):
+    async def scenario(house):
+        def fail(*arguments):
+            raise OSError(24, "Too many open files")
+
+        monkeypatch.setattr(programs.socket, "socketpair", fail)
+        house.program.want()
+        assert not house.program.running and house.program.failures == 1
+        monkeypatch.undo()
+        house.program.want()
+        assert not house.program.running
+
+    async def body():
+        await scenario(House(tmp_path, PROGRAMS["good"]))
+
+    asyncio.run(body())

@@ -140,3 +140,16 @@ def test_q3_nonsense_harms_nobody(datagram):
 def test_an_answer_of_another_version_is_none():
     assert read_answer(b'{"flags": "", "jobs": {}, "now": 1}') is None
     assert read_answer(b'{"jobs": {"A.0": [{"channel": "x"}]}}') is None
+
+
+def test_q3_a_job_that_the_disk_does_not_give_is_answered_by_its_name(monkeypatch):
+    told, house = Told(monkeypatch), House()
+    (name,) = house.queue("a")
+
+    def fail(name):
+        raise OSError(5, "Input/output error")
+
+    house.spool.peek = fail
+    ask(house, Questions("run", house.spool, FLAGS), name)
+    ((key, (one,)),) = told.last().jobs
+    assert key == name.key and one.job.host == "a"

@@ -345,3 +345,23 @@ def test_s6_what_was_given_back_is_not_settled(spool):
     with pytest.raises(SpoolError, match="given back"):
         claim.settle([settle(0, OK, DELIVERED)])
     assert spool.peek(name).pending and not spool.unsynced
+
+
+def test_a_job_that_the_disk_does_not_give_is_an_error_and_no_descriptor(spool, monkeypatch):
+    """It would have ended a deliver, with all the mail of its queues."""
+    accept(spool)
+    take_in(spool)
+    (name,) = all_names(spool)
+    before = sorted(os.listdir("/proc/self/fd"))
+
+    def fail(*arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(spool.fs, "read", fail)
+    with pytest.raises(SpoolError, match="Input/output error"):
+        spool.claim(name)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    monkeypatch.undo()
+    claim = spool.claim(name)
+    assert claim is not None
+    claim.release()
