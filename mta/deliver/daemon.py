@@ -42,6 +42,7 @@ from mta.machine.notify import READY, STOPPING, tell
 from mta.machine.process import set_title
 from mta.machine.wake import Ear
 from mta.policy.load import QUEUE_ONLY
+from mta.policy.rate import Pace
 from mta.spool.entry import Envelope
 from mta.spool.hostlog import HostLog
 from mta.spool.intake import take_in
@@ -91,7 +92,8 @@ class Daemon:
         self._lanes: list[Lane] = []
         self._programs: list[ChannelProgram] = []
         for channel in channels:
-            self._enlist(channel, rules, partial(shared.elders, channel.name, self))
+            pace = shared.paces.setdefault(channel.name, Pace())
+            self._enlist(channel, rules, pace, partial(shared.elders, channel.name, self))
         self._timetable = Timetable(self._lanes, flags.interval)
         self._keeper = shared.keeper
         self._syncing = shared.syncing
@@ -110,13 +112,15 @@ class Daemon:
         self._defect: BaseException | None = None
         self.given_up: list[str] = []
 
-    def _enlist(self, channel: Channel, rules: Rules, elders: Callable[[], int]) -> None:
+    def _enlist(
+        self, channel: Channel, rules: Rules, pace: Pace, elders: Callable[[], int]
+    ) -> None:
         """Make the lane of ``channel``, with its desk and its program."""
         config, log, desk = self._config, self._log, self._office.desk(channel)
         purse = None if self._tokens is None else self._tokens.purse(channel.name)
         mover = self._mover if self._daemon else None
         ways = ways_of(config, channel, self._board, purse)
-        ways = replace(ways, mover=mover, elders=elders)
+        ways = replace(ways, mover=mover, elders=elders, pace=pace)
         lane = Lane(channel, self._spool, log, desk, clock, rules=rules, ways=ways)
         told = options(config, channel)
         program = ChannelProgram(

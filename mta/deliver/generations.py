@@ -12,6 +12,7 @@ Invariants, each a test in tests/deliver/test_generations.py
          that could be used.
     GN2  What is in flight when the configuration changes lands as if it had not.
     GN3  A channel's slots hold for both: what an old lane has in flight counts, up to half.
+    GN4  A host's rate holds for both: a new configuration gives it nothing anew.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Generations:
         self._watch = watch
         background = flags.background and not flags.ids
         keeper = Keeper(spool, config.path, log) if background else None
-        self._shared = Shared(keeper, Syncing(spool, log), self._elders)
+        self._shared = Shared(keeper, Syncing(spool, log), self._elders, {})
         self._daemons: dict[asyncio.Task[None], Daemon] = {}
         self._now: Daemon | None = None
         self._reading: asyncio.Future[Config] | None = None
@@ -94,7 +95,9 @@ class Generations:
     def _begin(self, channels: list[Channel]) -> None:
         """Let a daemon for the present configuration begin, and the one before it retire."""
         about = (self._config, channels, self._flags, self._spool, self._log)
-        before = self._now
+        before, paces = self._now, self._shared.paces
+        for name in paces.keys() - {channel.name for channel in channels}:
+            del paces[name]
         following = Daemon(*about, watch=self._watch, shared=self._shared)
         if before is not None:
             before.retire()

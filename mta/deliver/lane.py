@@ -78,11 +78,11 @@ class Lane:
         self.channel = channel
         self.realm = Realm(channel, clock, log, ways, rules, self._shelve)
         self.hosts = self.realm.hosts
-        order, purse = order_of(channel, rules.ordered), None if ways is None else ways.purse
+        order = order_of(channel, rules.ordered)
         self.index = Index(self.hosts.is_unproven, rules.index_limit, order)
         self.bars = Bars(channel, self.index)
         shelves = self._shelve, self.bars.keep_host, self.realm.leaves
-        self._picker = Picker(self.index, self._decide, *shelves, channel.runners, purse)
+        self._picker = Picker(self.index, self._decide, *shelves, *self.realm.bounds)
         self.standing = Standing()  # of the load
         self.settled = 0  # attempts at hosts that answer, in all
         self.stopping, self.latest_host = False, ""

@@ -70,6 +70,7 @@ class Picker:
         leaves: Callable[[Host], bool],
         runners: int | None = None,
         purse: Purse | None = None,
+        pace: Pace | None = None,
     ) -> None:
         """``judge`` gives the verdict on a job, told whether others wait; ``shelve``
         buries hosts, ``keep`` puts those aside that an operator suspended, and ``leaves``
@@ -81,7 +82,7 @@ class Picker:
         self._keep = keep
         self._leaves = leaves
         self._passed: dict[Host, None] = {}  # who has its share, in the order of asking
-        self._pace = Pace()
+        self._pace = Pace() if pace is None else pace
         self._purse = purse
         self._runners = runners
         self.held = runners == 0

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mta.deliver.rules import Rules
     from mta.machine.log import Log
     from mta.policy.deadhosts import DeadHost, News
+    from mta.policy.rate import Pace
     from mta.spool.spool import Claim
     from mta.types import Host, Outcome, Reply
 
@@ -48,7 +49,8 @@ class Ways:
     """What a lane shares with others: the board; rules of hosts; the slow lane, or those it is of.
 
     ``purse`` holds the lane's tokens, where they are bounded; ``mover`` takes jobs that the
-    channel table sends elsewhere; ``elders`` tells what older lanes of it have in flight.
+    channel table sends elsewhere; ``elders`` tells what older lanes of it have in flight;
+    ``pace`` what they used of rates.
     Hosts that fail for long go to the channel ``demote_to``, or come from ``origins``.
     """
 
@@ -59,6 +61,7 @@ class Ways:
     purse: Purse | None = None
     mover: Mover | None = None
     elders: Callable[[], int] = int
+    pace: Pace | None = None
 
 
 def ways_of(config: Config, channel: Channel, board: Board, purse: Purse | None = None) -> Ways:
@@ -85,6 +88,7 @@ class Realm:
         self._own, self._flag = ways.own, rules.dead_ttl
         self._shelve, self._heed_after = shelve, rules.force_before
         self._mover, self._elders = ways.mover, ways.elders
+        self.bounds = channel.runners, ways.purse, ways.pace
         self.reach: Callable[[str, float, Reply | None], None] = _nobody  # told of addresses
         self.demote_to = ways.demote_to
         self.slow = bool(ways.origins)

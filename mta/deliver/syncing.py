@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mta.config.model import Config
     from mta.deliver.daemon import Daemon
     from mta.machine.log import Log
+    from mta.policy.rate import Pace
     from mta.spool.spool import Spool
 
 __all__ = ["Shared", "Syncing", "alone"]
@@ -63,15 +64,17 @@ class Syncing:
 class Shared:
     """What the daemons of one process share, one configuration after the other.
 
-    ``elders`` tells how many jobs older daemons have in flight on a channel.
+    ``elders`` tells how many jobs older daemons have in flight on a channel; ``paces``
+    has by channel which attempts the rates of its hosts have been used up by.
     """
 
     keeper: Keeper | None
     syncing: Syncing
     elders: Callable[[str, Daemon], int]
+    paces: dict[str, Pace]
 
 
 def alone(spool: Spool, config: Config, log: Log, background: bool) -> Shared:
     """Return what a daemon has that shares nothing."""
     keeper = Keeper(spool, config.path, log) if background else None
-    return Shared(keeper, Syncing(spool, log), lambda channel, asking: 0)
+    return Shared(keeper, Syncing(spool, log), lambda channel, asking: 0, {})

@@ -127,6 +127,32 @@ def test_gn3_what_an_older_lane_has_in_flight_takes_half_of_the_slots_at_most() 
         assert not house.spool.jobs
 
 
+def test_gn4_a_new_configuration_gives_no_attempts_beyond_the_rate(tmp_path: Path) -> None:
+    sink = Sink()
+    house = House(tmp_path, sink.port)
+    house.configure(sink.port, "hosts: [{match: far.example, rate: 1/1h}]\n")
+    house.deliver._config = house.config()
+
+    async def work() -> None:
+        task = asyncio.get_running_loop().create_task(house.deliver.run())
+        house.accept("bob@far.example")
+        await house.until(lambda: sink.messages)
+        first = house.deliver._now
+        house.hang_up()
+        await house.until(lambda: house.deliver._now is not first)
+        house.accept("carol@far.example")
+        house.accept("dan@near.example")
+        await house.until(lambda: len(sink.messages) == 2)
+        assert [m[1] for m in sink.messages] == [("bob@far.example",), ("dan@near.example",)]
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(task, 30)
+
+    try:
+        asyncio.run(work())
+    finally:
+        sink.close()
+
+
 def test_gn1_a_channel_that_is_gone_ends_and_one_that_comes_begins(tmp_path: Path) -> None:
     house = House(tmp_path, 9)
 
