@@ -92,9 +92,10 @@ def demo_(path: str | None) -> int:
 @_config
 def check(config: Config) -> int:
     """Read the configuration, and say what in it will not do (exit 78) or looks odd."""
+    from mta import checking
     from mta.config import lint
 
-    findings = lint.check(config)
+    findings = checking.check(config)
     _print(lint.spell(config, finding) for finding in findings)
     return EX_CONFIG if any(finding.severity == "error" for finding in findings) else EX_OK
 

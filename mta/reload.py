@@ -10,6 +10,7 @@ import os
 import signal
 from contextlib import suppress
 
+from mta import checking
 from mta.config import lint
 from mta.errors import EX_CONFIG, EX_OK, PosthouseError
 from mta.machine.census import delivers, listeners
@@ -33,7 +34,7 @@ def reload(config: Config, say: Callable[[str], None]) -> int:
 
     NobodyError if none runs; OSError if one is another user's.
     """
-    errors = [f for f in lint.check(config) if f.severity == "error"]
+    errors = [f for f in checking.check(config) if f.severity == "error"]
     for finding in errors:
         say(lint.spell(config, finding))
     if errors:

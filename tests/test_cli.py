@@ -86,6 +86,29 @@ def test_check_exits_0_with_warnings_and_78_with_errors(house: Path, run) -> Non
     assert status == 78 and "mta.yaml:10: error: " in out and "nosuch" in out
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("deliver -b -z", "error: deliver: unknown flag -z"),
+        ("deliver -b -mx", "error: deliver: -m: x is not a number"),
+        ("deliver -b -p", "error: deliver: -p: there are no passive channels"),
+        ("deliver -b -Lmta.yaml/x", "warning: deliver: the log "),
+    ],
+)
+def test_check_reads_the_lines_of_daemons_as_deliver_does(
+    line: str, said: str, house: Path, run
+) -> None:
+    path = house / "mta.yaml"
+    (house / "log").mkdir()
+    (house / "log" / "mta.yaml").write_text("")  # a file where -L wants a directory
+    path.write_text(path.read_text().replace("deliver -b -clocal,smtp", line))
+    status, out, _ = run("check")
+    assert status == (78 if said.startswith("error") else 0)
+    assert f"mta.yaml:10: {said}" in out
+    path.write_text(path.read_text().replace(line, "deliver -b -Lnew/deliver1"))
+    assert "the log" not in run("check")[1].replace("the logs", ""), "directories are made"
+
+
 def test_route_explains_and_says_by_its_status_whether_mail_goes(run) -> None:
     status, out, _ = run("route", "bob@far.example")
     assert status == 0 and "channel smtp" in out

@@ -22,6 +22,7 @@ from mta.errors import LocalProtocolError, PosthouseError, UsageError, exit_code
 from mta.machine import loop
 from mta.machine.listen import raise_descriptors
 from mta.machine.log import Log
+from mta.machine.logline import printable
 from mta.spool.layout import valid_id
 from mta.spool.spool import Spool
 from mta.types import Reply
@@ -52,6 +53,10 @@ def _run(arguments: Sequence[str]) -> int:
     log = Log(config.log.dir, config.log.formats, "deliver", file=flags.log_file, level=level)
     spool = Spool.open(config.spool, paths=paths(config))
     log.started("deliver", arguments)
+    trouble = log.trouble()
+    if trouble:  # no reason to leave mail undelivered, but somebody should know
+        sys.stderr.write(f"deliver: the log cannot be written: {printable(trouble)}\n")
+        log.warning(f"a log cannot be written: {trouble}")
     try:
         generations = Generations(config, flags, spool, log, _watch(flags))
         loop.spare_collector()

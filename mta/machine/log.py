@@ -304,6 +304,11 @@ class Log:
         """Something a person should know."""
         self._event("warning", {"text": text})
 
+    def trouble(self) -> str:
+        """Return which file cannot be written and why, "" if all can; none is made otherwise."""
+        found = [(file.path, file.trouble()) for file in self._files]
+        return next((f"{path}: {reason}" for path, reason in found if reason), "")
+
     def flush(self) -> None:
         """Write every buffered line."""
         written = [file.flush() for file in self._files]

@@ -94,6 +94,14 @@ class LogFile:
         if new:
             give(self.path)
 
+    def trouble(self) -> str:
+        """Open the file, and make its directory; return why that cannot be, "" if it can."""
+        try:
+            self._open()
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
+
     def close(self) -> None:
         """Close the file; a later line opens it again."""
         if self._fd >= 0:

@@ -29,3 +29,13 @@ def test_help_needs_no_configuration(monkeypatch, capsys):
     monkeypatch.setenv("MTA_CONFIG", "/nonexistent")
     assert program.main(["--help"]) == 0
     assert "usage: deliver" in capsys.readouterr().out
+
+
+def test_a_log_that_cannot_be_written_is_told_and_keeps_no_mail(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    where = ["--config", str(write_site(tmp_path)), "-clocal"]
+    assert program.main([f"-L{tmp_path}/file/deliver1", *where]) == 0
+    told = f"deliver: the log cannot be written: {tmp_path}/file/deliver1: Not a directory\n"
+    assert capsys.readouterr().err == told
+    assert program.main([f"-L{tmp_path}/new/deliver1", *where]) == 0
+    assert capsys.readouterr().err == "" and (tmp_path / "new" / "deliver1").exists()
