@@ -82,7 +82,7 @@ def _choice(what: str, known: tuple[str, ...]) -> Callable[[str], str]:
             return text
         if text in RESERVED.get(what, ()):
             raise ValueError("is not available yet")
-        raise ValueError(f"is not a {what}; there are {', '.join(known)}")
+        raise ValueError(f"is no {what}; there are {', '.join(known)}")
 
     return read
 

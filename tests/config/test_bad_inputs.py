@@ -130,7 +130,7 @@ BAD = [
     (GOOD + "listen:\n- {address: '[::1]:25', service: mx, proxy: maybe}\n", "4:45", "neither yes"),
     (GOOD + "tls: {certificate: [a, b], key: c}\n", "3:33", "2 certificates, but 1 keys"),
     (GOOD + "tls: {minimum: 1.1}\n", "3:16", "there are 1.2, 1.3"),
-    (GOOD + "auth: {mechanisms: [CRAM-MD5]}\n", "3:21", "is not a SASL mechanism"),
+    (GOOD + "auth: {mechanisms: [CRAM-MD5]}\n", "3:21", "is no SASL mechanism"),
     (GOOD + "auth: {passwords: a, dovecot: b}\n", "3:31", "cannot both be given"),
     (GOOD + "limits: {session_time: 0}\n", "3:24", "must be more than 0"),
     (channel("program: smtp, relay: h weight=0".replace(", ", "\n  ")), "4:10", "between 1"),
