@@ -26,7 +26,7 @@ from mta.errors import UsageError
 from mta.machine.asking import ask
 from mta.machine.locks import holder
 from mta.policy.deadhosts import dead
-from mta.policy.decide import Barrier, HostFacts, Room, shut
+from mta.policy.decide import NO_RUNNERS, Barrier, HostFacts, Room, shut
 from mta.policy.foresee import alternatives, foresee, sooner_dead
 from mta.policy.retry import next_try
 from mta.policy.select import Ages
@@ -271,7 +271,10 @@ def _supposed(
     facts = of_attempts(replace(first, last=0.0, retry_at=0.0, waits_for_host=False), own)
     settings = HostRules(config.hosts, channel).find(facts.host)
     ages = Ages(flags.younger, flags.older).at(now)
-    room = Room(channel.concurrency, settings.per_host, bounds=ages, max_share=channel.max_share)
+    slots = channel.concurrency, settings.per_host
+    room = Room(*slots, bounds=ages, max_share=channel.max_share)
+    if channel.runners == 0:
+        room = replace(room, tokens=0, token_pool=NO_RUNNERS)
     ttl = settings.dead_ttl if flags.dead_ttl is None else flags.dead_ttl
     host = _known(hosts, channel, facts.host, ttl, now)
     gates, seen = tuple(shut(facts, host, room, now)), foresee(facts, host, room, now)

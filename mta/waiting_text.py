@@ -13,6 +13,7 @@ import time
 
 from mta.deliver.rules import IN_FLIGHT
 from mta.machine.logline import printable
+from mta.policy.decide import NO_RUNNERS
 from mta.policy.load import EASE
 from mta.spool.layout import arrived
 from mta.types import HOST
@@ -48,6 +49,7 @@ _OTHERWISE = {
     "share": "if its host might have more of the channel (max_share)",
     "rate": "without the rate of its host or channel",
 }
+_RUNNERS = "if channel {channel} had runners"
 
 
 def tell(config: Config, wait: Wait, now: float, load: float) -> Iterator[str]:
@@ -180,7 +182,8 @@ def _alternative(
         words = f"with -l{other.minutes}"
     else:
         ages = [word for word in best.flags.split() if word[:2] in ("-t", "-o")]
-        words = _OTHERWISE[other.gate].format(
+        none = other.gate == "tokens" and best.room.token_pool == NO_RUNNERS
+        words = (_RUNNERS if none else _OTHERWISE[other.gate]).format(
             id=wait.job.entry.envelope.id,
             host=wait.job.entry.job.host,
             ages=" ".join(ages),

@@ -16,7 +16,7 @@ from mta.finding import Found, Job, find
 from mta.machine.asking import Answers
 from mta.machine.locks import holder
 from mta.policy.deadhosts import DeadHost
-from mta.policy.decide import Barrier, HostFacts, JobFacts, Room, shut
+from mta.policy.decide import NO_RUNNERS, Barrier, HostFacts, JobFacts, Room, shut
 from mta.policy.foresee import _CHANGES
 from mta.policy.load import QUEUE_ONLY
 from mta.policy.select import Bounds
@@ -168,6 +168,9 @@ def test_every_gate_has_words_for_what_would_be_otherwise(house):
     house.came.clear()
     house.answer(7, room=replace(ROOM, tokens=0, token_pool="queue_children"))
     assert "with a token of queue_children more it would go now" in house.text()
+    house.came.clear()
+    house.answer(7, room=replace(ROOM, tokens=0, token_pool=NO_RUNNERS))
+    assert "if channel smtp had runners it would go now" in house.text()
     assert set(_CHANGES) == set(_OTHERWISE)
 
 
@@ -235,6 +238,16 @@ def test_without_any_deliver_a_suspension_is_still_known(house):
     (gate,) = house.record()["gates"]
     assert (gate["gate"], gate["by"], gate["until"]) == ("suspended", "root", until)
     assert "without that suspension it would go now" in house.text()
+
+
+def test_without_any_deliver_a_channel_without_runners_holds_its_queue(house):
+    with open(house.config.path, encoding="utf-8") as file:
+        yaml = file.read()
+    with open(house.config.path, "w", encoding="utf-8") as file:
+        file.write(yaml.replace("domains: [.example]", "domains: [.example], runners: 0"))
+    house.config = load_config(house.config.path)
+    assert [gate["gate"] for gate in house.record()["gates"]] == ["tokens"]
+    assert "it would take it now" not in house.text()
 
 
 def test_whose_lock_it_is_is_told_without_taking_it(house):

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from random import random
 
-from mta.policy.decide import GO, UNBOUNDED, WAIT, JobFacts, half_of, slots
+from mta.policy.decide import GO, NO_RUNNERS, UNBOUNDED, WAIT, JobFacts, half_of, slots
 from mta.policy.order import NONE, Order
 from mta.policy.rate import Pace
 from mta.spool.layout import arrived
@@ -52,10 +52,9 @@ if TYPE_CHECKING:
             """Give all back."""
 
 
-__all__ = ["HELD", "Picker", "order_of"]
+__all__ = ["Picker", "order_of"]
 
 PAUSE = 5.0  # until a job is asked about again that only a falling load lets go
-HELD = "held"  # the pool of a channel without runners
 
 
 class Picker:
@@ -161,7 +160,7 @@ class Picker:
     def pool(self) -> str:
         """Which pool the tokens are of."""
         if self.held:
-            return HELD
+            return NO_RUNNERS
         return "queue_children" if self._runners is None else "runners"
 
     @property

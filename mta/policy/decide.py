@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GO",
+    "NO_RUNNERS",
     "SKIP",
     "UNBOUNDED",
     "WAIT",
@@ -61,6 +62,7 @@ GO, WAIT, SKIP = "go", "wait", "skip"
 UNPROVEN_PER_HOST = 1  # one job asks whether a host lives; the rest need not all wait for it
 DELAY_DIVISOR = 4  # above load.delay a channel works with a quarter of its slots
 UNBOUNDED = 1 << 30
+NO_RUNNERS = "held"  # the pool of a channel without runners
 JUST_OLDER = 1e-6  # what is older than -o is older, not as old
 
 
@@ -242,7 +244,7 @@ def _load(job: JobFacts, _host: HostFacts, room: Room, _now: float) -> Verdict |
 def _tokens(_job: JobFacts, _host: HostFacts, room: Room, _now: float) -> Verdict | None:
     if room.tokens > 0:
         return None
-    if room.token_pool == "held":
+    if room.token_pool == NO_RUNNERS:
         return Verdict(WAIT, "the queue is held: it has 0 runners", 0.0, CHANNEL, "tokens")
     pool = room.token_pool or "queue_children"
     reason = f"no token of {pool} is free: other jobs have them"
