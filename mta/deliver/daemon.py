@@ -92,8 +92,7 @@ class Daemon:
         self._lanes: list[Lane] = []
         self._programs: list[ChannelProgram] = []
         for channel in channels:
-            pace = shared.paces.setdefault(channel.name, Pace())
-            self._enlist(channel, rules, pace, partial(shared.elders, channel.name, self))
+            self._enlist(channel, rules, shared)
         self._timetable = Timetable(self._lanes, flags.interval)
         self._keeper = shared.keeper
         self._syncing = shared.syncing
@@ -112,19 +111,18 @@ class Daemon:
         self._defect: BaseException | None = None
         self.given_up: list[str] = []
 
-    def _enlist(
-        self, channel: Channel, rules: Rules, pace: Pace, elders: Callable[[], int]
-    ) -> None:
+    def _enlist(self, channel: Channel, rules: Rules, shared: Shared) -> None:
         """Make the lane of ``channel``, with its desk and its program."""
         config, log, desk = self._config, self._log, self._office.desk(channel)
         purse = None if self._tokens is None else self._tokens.purse(channel.name)
         mover = self._mover if self._daemon else None
+        elders = partial(shared.elders, channel.name, self)
+        pace = shared.paces.setdefault(channel.name, Pace())
         ways = ways_of(config, channel, self._board, purse)
         ways = replace(ways, mover=mover, elders=elders, pace=pace)
         lane = Lane(channel, self._spool, log, desk, clock, rules=rules, ways=ways)
-        told = options(config, channel)
         program = ChannelProgram(
-            *(channel, config.hostname, told, lane, log),
+            *(channel, config.hostname, options(config, channel), lane, log),
             nudge=self._nudge,
             connected=self._tls.note,
         )
