@@ -96,6 +96,7 @@ def resume(
             say(printable(f"{what} {value} goes again"))
         else:
             say(printable(f"{what} {value} was not suspended"))
+    rules.shrink(now)
     log.flush()
     return EX_OK if done else EX_NOTHING
 

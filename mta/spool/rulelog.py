@@ -115,10 +115,10 @@ class RuleLog:
     def resume(self, what: str, value: str, now: float, by: str) -> bool:
         """Take a rule back; durable when it returns.  Return whether there was one."""
         self.read()
-        if (what, value) not in self._rules:
-            return False
+        known = (what, value) in self._rules
+        # Also where there is none: whoever took it back may have been killed before his sync.
         self._append(encode_end(what, value, now, by))
-        return True
+        return known
 
     def shrink(self, now: float) -> None:
         """Drop what has ended, if the log has grown and nobody else is at it."""

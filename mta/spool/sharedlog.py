@@ -66,8 +66,15 @@ class SharedLog:
         """Return the lines that are new since the last call, and whether they are all there are.
 
         All there are come at first, and when the log was shrunk: a reader may have
-        missed what others dropped meanwhile.
+        missed what others dropped meanwhile.  After an error all there are come again.
         """
+        try:
+            return self._read()
+        except OSError:
+            self.close()
+            raise
+
+    def _read(self) -> tuple[list[bytes], bool]:
         if self._fd >= 0 and not self._fs.stat(self._fd)[1]:
             self.close()  # it was replaced, and nobody appends to it any more
         whole = self._fd < 0
@@ -143,14 +150,18 @@ class SharedLog:
             number, fd = self._newest()
             if fd < 0:
                 continue
-            if not self._fs.lock(fd):
-                self._fs.close(fd)
-                return -1
-            numbers = self._numbers()
-            if numbers and numbers[-1] == number:
-                for older in numbers[:-1]:  # of one who was killed before he removed it
-                    self._fs.unlink(f"{self._directory}/{older}")
-                return fd
+            try:
+                if not self._fs.lock(fd):
+                    self._fs.close(fd)
+                    return -1
+                numbers = self._numbers()
+                if numbers and numbers[-1] == number:
+                    for older in numbers[:-1]:  # of one who was killed before he removed it
+                        self._fs.unlink(f"{self._directory}/{older}")
+                    return fd
+            except OSError:
+                self._fs.close(fd)  # and with it the lock
+                raise
             self._fs.close(fd)
         return -1
 

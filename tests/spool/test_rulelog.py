@@ -127,3 +127,19 @@ def test_a_lock_that_is_never_free_is_an_error() -> None:
     assert process.lock(process.open(path, append=True))
     with pytest.raises(SpoolError, match="locked"):
         new(disk)[1].suspend(Suspension("host", "b", "root", NOW))
+
+
+def test_b3_what_is_gone_already_is_gone_for_good() -> None:
+    """Who took it back may have been killed before his sync."""
+    disk = Disk()
+    rule = Suspension("host", "h0", "root", NOW)
+    process, log = new(disk)
+    log.suspend(rule)
+    process.sync = lambda fd: (_ for _ in ()).throw(Killed())  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        log.resume("host", "h0", NOW, "root")
+    process.kill()
+    assert not new(disk)[1].resume("host", "h0", NOW, "root")
+    for seed in range(20):
+        disk.cut_power(Random(seed))
+        assert standing(disk) == set()

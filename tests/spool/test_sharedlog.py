@@ -1,5 +1,6 @@
 """The shared log under several processes that are killed in the middle of any system call."""
 
+import errno
 import os
 
 import pytest
@@ -161,3 +162,45 @@ def test_g1_who_opened_a_generation_that_was_replaced_meanwhile_takes_the_new_on
     assert slow.append(b"second .\n")
     assert SharedLog(Fs(str(tmp_path)), "host").read()[0] == [b"first .", b"second ."]
     assert os.listdir(tmp_path / "host") == ["2"]
+
+
+class _Failing(Fs):
+    """A disk that fails one kind of call while it is told so."""
+
+    broken = "nothing"
+
+    def _call(self, name):
+        if name == self.broken:
+            raise OSError(errno.EIO, "Input/output error")
+
+    def list(self, path):
+        self._call("list" if self.locked else "")
+        return super().list(path)
+
+    def read(self, fd, size, offset):
+        self._call("read")
+        return super().read(fd, size, offset)
+
+    locked = False
+
+    def lock(self, fd):
+        self.locked = super().lock(fd)
+        return self.locked
+
+
+def test_g3_a_failing_disk_neither_keeps_the_lock_nor_hides_that_all_has_come(tmp_path):
+    fs = _Failing(str(tmp_path))
+    mine, other = SharedLog(fs, "log"), SharedLog(Fs(str(tmp_path)), "log")
+    assert other.append(b"one\n")
+    assert mine.read() == ([b"one"], True)
+    fs.broken = "read"
+    with pytest.raises(OSError, match="Input"):
+        mine.read()
+    fs.broken = "nothing"
+    assert mine.read() == ([b"one"], True)
+    fs.broken = "list"
+    with pytest.raises(OSError, match="Input"):
+        mine.append(b"lost\n")
+    assert other.append(b"two\n"), "nobody holds the lock any more"
+    fs.broken = "nothing"
+    assert mine.read() == ([b"two"], False)
