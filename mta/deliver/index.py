@@ -111,10 +111,9 @@ class Index:
         """
         return self._to_go.full and bool(self._ready[0])
 
-    @property
-    def others(self) -> bool:
-        """Whether any host is ready to be asked."""
-        return bool(self._queued)
+    def others(self, host: Host | None = None) -> bool:
+        """Tell whether any host but ``host`` is ready to be asked."""
+        return len(self._queued) > (host in self._queued)
 
     def may_ask(self, unproven: bool) -> bool:
         """Tell whether take_host() may give a host."""

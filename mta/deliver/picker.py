@@ -91,7 +91,7 @@ class Picker:
         index = self._index
         while True:
             host = index.take_host(unproven=unproven)
-            others = index.others or bool(self._passed)
+            others = index.others() or bool(self._passed)
             if host is None:
                 others = False  # who else waits could not use what is left
                 host = self._next_passed()

@@ -128,7 +128,7 @@ class Questions:
                 bar = lane.bars.of_job(entry, now)
                 facts = of_recipients(entry, name, since, lane.channel.name, bar)
                 job = min(facts, key=lambda each: each.retry_at)
-        host, room = lane.about(name.host, now, lane.index.others)
+        host, room = lane.about(name.host, now, lane.index.others(name.host))
         gates = tuple(shut(job, host, room, now))
         return LaneAnswer(lane.channel.name, where, at, job, host, room, gates)
 

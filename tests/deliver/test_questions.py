@@ -104,6 +104,18 @@ def test_asking_changes_nothing(monkeypatch):
     assert len(house.program.sent) == 1 and len(told.answers) == 3
 
 
+def test_a_host_that_waits_alone_is_not_told_that_others_do(monkeypatch):
+    for hosts, gates in (("aab", ["concurrency", "share"]), ("aa", ["concurrency"])):
+        told, house = Told(monkeypatch), House(concurrency=1, per_host=9)
+        names = house.queue(*hosts)
+        house.lane.hosts.is_unproven = lambda host: False
+        house.lane.sweep()
+        house.pump()
+        ask(house, Questions("run", house.spool, FLAGS), *names[:2])
+        lanes = [lane for (lane,) in dict(told.last().jobs).values() if lane.where != "in flight"]
+        assert [[verdict.gate for verdict in lane.gates] for lane in lanes] == [gates]
+
+
 def test_q2_so_many_between_two_ticks(monkeypatch):
     told, house = Told(monkeypatch), House()
     (name,) = house.queue("a")
