@@ -21,9 +21,10 @@ import json
 
 from mta.deliver.facts import of_name, of_recipients
 from mta.deliver.flags import spell
+from mta.deliver.rules import SWEEPING, UNSEEN, WAITING
 from mta.machine.asking import ANSWER, read_question, tell
 from mta.policy.deadhosts import DeadHost
-from mta.policy.decide import Barrier, HostFacts, JobFacts, Room, Verdict, shut
+from mta.policy.decide import NO_RUNNERS, Barrier, HostFacts, JobFacts, Room, Verdict, shut
 from mta.policy.select import Bounds
 from mta.spool.layout import JobName, arrived
 from mta.types import Reply
@@ -129,6 +130,9 @@ class Questions:
                 facts = of_recipients(entry, name, since, lane.channel.name, bar)
                 job = min(facts, key=lambda each: each.retry_at)
         host, room = lane.about(name.host, now, lane.index.others(name.host))
+        idle = where in (UNSEEN, SWEEPING, WAITING) and not lane.index.others()
+        if idle and not room.tokens and room.token_pool != NO_RUNNERS:
+            room = replace(room, tokens=1)  # who has no use for one holds none; then he asks
         gates = tuple(shut(job, host, room, now))
         return LaneAnswer(lane.channel.name, where, at, job, host, room, gates)
 

@@ -116,6 +116,29 @@ def test_a_host_that_waits_alone_is_not_told_that_others_do(monkeypatch):
         assert [[verdict.gate for verdict in lane.gates] for lane in lanes] == [gates]
 
 
+def test_a_lane_that_has_no_use_for_tokens_is_not_said_to_wait_for_one(monkeypatch):
+    class Purse:
+        may = 0
+
+        def ask(self, busy, want, mono):
+            pass
+
+        def due(self, mono):
+            return None
+
+    told, house = Told(monkeypatch), House(purse=Purse())
+    names = house.queue("a", "b")
+    asker = Questions("run", house.spool, FLAGS)
+    ask(house, asker, names[0])
+    (lane,) = dict(told.last().jobs)[names[0].key]
+    assert (lane.where, lane.gates) == (UNSEEN, ())
+    house.lane.sweep()
+    house.pump()
+    ask(house, asker, *names)
+    for (lane,) in dict(told.last().jobs).values():
+        assert [verdict.gate for verdict in lane.gates] == ["tokens"], "now it wants one"
+
+
 def test_q2_so_many_between_two_ticks(monkeypatch):
     told, house = Told(monkeypatch), House()
     (name,) = house.queue("a")
