@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LOOKING", "SHOWN", "Found", "Job", "find"]
 
-LOOKING = 0.35  # seconds that looking for an address may take
+LOOKING = 0.2  # seconds that looking for an address may take: half a second in all
 SHOWN = 100  # jobs that are told of, unless all are asked for
 OPENED = 10_000  # names of one hour that are opened, unless all are asked for
 EVERY = 1 << 40
