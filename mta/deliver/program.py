@@ -25,6 +25,7 @@ from mta.machine.log import Log
 from mta.machine.logline import printable
 from mta.spool.layout import valid_id
 from mta.spool.spool import Spool
+from mta.spool.states import HOLD
 from mta.types import Reply
 
 __all__ = ["main"]
@@ -62,6 +63,7 @@ def _run(arguments: Sequence[str]) -> int:
         loop.spare_collector()
         raise_descriptors(DESCRIPTORS)
         asyncio.run(generations.run())
+        _tell_held(spool, flags)
     except PosthouseError:
         raise
     except Exception as error:  # a defect of ours: the log gets it whole, a person one line
@@ -79,6 +81,19 @@ def _check_ids(flags: Flags) -> None:
     for word in flags.ids:
         if not valid_id(word.partition(".")[0]):
             raise UsageError(f"{Reply.clean(word, 60)!r} is no message id")
+
+
+def _tell_held(spool: Spool, flags: Flags) -> None:
+    """Say of the messages that were named which of their jobs are held: they were not tried."""
+    say = _watch(flags)
+    for word in flags.ids if say is not None else ():
+        message_id, dot, number = word.partition(".")
+        for name in spool.find(message_id):
+            entry = spool.peek(name)
+            hold = None if entry is None else entry.note(HOLD)
+            if say is not None and hold is not None and (not dot or str(name.number) == number):
+                why = f": {hold.text}" if hold.text else ""
+                say(printable(f"{name.key} is held by {hold.who}{why}; mta release {name.key}"))
 
 
 def _watch(flags: Flags) -> Callable[[str], None] | None:

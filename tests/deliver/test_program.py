@@ -3,7 +3,10 @@
 import pytest
 
 from mta.deliver import program
+from mta.spool.spool import Spool
+from mta.spool.states import HOLD, Note
 from tests.inlet import write_site
+from tests.queued import accept, new_config
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,20 @@ def test_a_log_that_cannot_be_written_is_told_and_keeps_no_mail(tmp_path, capsys
     assert capsys.readouterr().err == told
     assert program.main([f"-L{tmp_path}/new/deliver1", *where]) == 0
     assert capsys.readouterr().err == "" and (tmp_path / "new" / "deliver1").exists()
+
+
+def test_a_message_that_was_named_and_is_held_is_told_of(tmp_path, capsys):
+    config = new_config(tmp_path)
+    spool = Spool.open(config.spool)
+    spool.mark_ready()
+    ident = accept(spool, "alice@example.test")
+    (name,) = spool.find(ident)
+    claim = spool.claim(name)
+    claim.note(Note(HOLD, 1e9, "root", "look at it"))
+    claim.release()
+    assert program.main(["--config", config.path, "-w", ident]) == 0
+    assert capsys.readouterr().out == (
+        f"{ident}.0 is held by root: look at it; mta release {ident}.0\n"
+    )
+    assert program.main(["--config", config.path, "-w", f"{ident}.7"]) == 0
+    assert capsys.readouterr().out == ""
