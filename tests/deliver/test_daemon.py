@@ -60,7 +60,8 @@ def background(root: Path, spool: Spool | None = None) -> daemon.Daemon:
         spool.mark_ready()
     channels = [channel for channel in config.channels if channel.name == "local"]
     log = Log(config.log.dir, ("json",), "deliver")
-    shared = syncing.Shared(Idle(), syncing.Syncing(spool, log), lambda channel, asking: 0)
+    about = Idle(), syncing.Syncing(spool, log), lambda channel, asking: 0, {}
+    shared = syncing.Shared(*about)
     return daemon.Daemon(config, channels, Flags(background=True), spool, log, shared=shared)
 
 
