@@ -44,6 +44,7 @@ class Maker:
         self._spool = spool
         self._fs = spool.fs
         self._new: set[str] = set()  # segments of which nothing has been made before
+        self._read: dict[str, tuple[int, Finished]] = {}  # of the others: how far, and what it said
 
     def learn(self, segment: str, new: bool) -> None:
         """Note a segment, ``new`` if its done file was not there.
@@ -56,6 +57,7 @@ class Maker:
     def forget(self, segment: str) -> None:
         """Note that a segment is gone."""
         self._new.discard(segment)
+        self._read.pop(segment, None)
 
     def name(self, path: str) -> JobName | None:
         """Return the job that a record calls ``path``.
@@ -69,11 +71,16 @@ class Maker:
         return name
 
     def _marks(self, segment: str) -> Finished:
+        """Return what is marked of a segment by now; of its file only what is new is read."""
+        at, finished = self._read.get(segment, (0, {}))
         fd = self._fs.open(f"done/{segment}")
         try:
-            return read_marks(self._fs.read(fd, FILE_LIMIT, 0))
+            data = self._fs.read(fd, FILE_LIMIT, at)
         finally:
             self._fs.close(fd)
+        whole = data.rfind(b"\n") + 1
+        self._read[segment] = at + whole, read_marks(data[:whole], finished)
+        return finished
 
     def make(
         self, closing: Closing, read: Read, pieces: list[tuple[int, int]], segment: str

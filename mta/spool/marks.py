@@ -39,9 +39,12 @@ def mark_line(name: JobName, recipients: Iterable[int] | None = None) -> bytes:
     return f"\n{name.key}:{','.join(map(str, sorted(recipients)))}\n".encode()
 
 
-def read_marks(data: bytes) -> Finished:
-    """Return what whole lines of a done file say; what is not whole is no mark."""
-    finished: Finished = {}
+def read_marks(data: bytes, known_before: Finished | None = None) -> Finished:
+    """Return what whole lines of a done file say; what is not whole is no mark.
+
+    What it says is added to ``known_before``, what the lines before it said, if given.
+    """
+    finished: Finished = {} if known_before is None else known_before
     for line in data.split(b"\n")[:-1]:
         key, colon, indexes = line.decode("ascii", "replace").partition(":")
         if not colon:
