@@ -48,7 +48,10 @@ def test_sl1_sl2_sl3_who_is_silent(steps, most):
 
 def test_silent_probes_leave_the_turn_to_other_hosts():
     hosts = Hosts(900.0, probing=True, silent=100)
-    room = lambda: Room(6, 20, hosts.in_flight - hosts.silent, hosts.unproven)  # noqa: E731
+
+    def room() -> Room:
+        return Room(6, 20, hosts.in_flight - hosts.silent, hosts.unproven)
+
     for at in range(60):
         verdict = decide(JobFacts(f"h{at}", 0.0), hosts.facts(f"h{at}", 9.0, 9.0), room(), 9.0)
         if verdict.verdict != GO:
