@@ -7,6 +7,8 @@ Invariants, each a property in tests/deliver/test_pile.py
     PI1  However much is added, there are never more names than the limit.
     PI2  A host with few names finds room while another has more than MANY.
     PI3  What is dropped stands behind all that its host keeps.
+    PI4  Lines are looked through for the longest only if one has got longer since that
+         did not help: a sweep asks for room once for each name that it finds.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class Pile:
         self.lines: dict[Host, list[Item]] = {}  # heaps
         self.count = 0
         self._limit = limit
+        self._most = 0  # no line is longer; that all are shorter, only make_room() finds out
 
     def fits(self, host: Host) -> bool:
         """Tell whether a name of ``host`` may come in, if there is room or can be made."""
@@ -58,6 +61,7 @@ class Pile:
             line = self.lines[host] = []
         heappush(line, item)
         self.count += 1
+        self._most = max(self._most, len(line))
         return line[0] is item
 
     def pop(self, host: Host) -> Item:
@@ -88,15 +92,17 @@ class Pile:
             line.extend(kept)
             heapify(line)
             self.count += len(kept)
+            self._most = max(self._most, len(line))
         return others
 
     def make_room(self, host: Host) -> Iterable[Item]:
         """Drop the latter half of the longest line, if it is long enough; return what went."""
-        if len(self.lines) > self._limit // MANY:
+        enough = max(MANY, 2 * len(self.lines.get(host, ())))
+        if self._most <= enough or len(self.lines) > self._limit // MANY:
             return ()  # so many hosts that hardly any can have MANY: not worth a look
-        longest = max(self.lines, key=lambda h: len(self.lines[h]), default=host)
-        line, mine = self.lines.get(longest, []), self.lines.get(host, [])
-        if longest == host or len(line) <= max(MANY, 2 * len(mine)):
+        line = max(self.lines.values(), key=len, default=[])
+        self._most = len(line)
+        if len(line) <= enough:
             return ()
         line.sort()
         kept = (len(line) + 1) // 2

@@ -11,6 +11,8 @@ Invariants, each a property in tests/deliver/test_sweeps.py
     SW2  With one, at most so many names are taken in each sweep, and every name
          that stays in the queue is given within as many sweeps as there are
          names, divided by the bound, and one more.
+    SW3  A turn gives at most READ names and one list more, whatever the queue holds: who
+         asks or rings meanwhile is heard before the next.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweeps"]
 
-LISTS, READ = 8, 1000  # in one turn: lists, and names after which no other is read
+LISTS, READ = 8, 500  # in one turn: lists, and names after which no other is read
 INSTANT = 1e-6  # what ids tell arrivals apart by
 
 
@@ -92,7 +94,7 @@ class Sweeps:
             for name in names:
                 if offer(name) and not self.took(name):
                     return
-            if read > READ or not self.running:
+            if read >= READ or not self.running:
                 return
 
     def read(self) -> list[JobName] | None:

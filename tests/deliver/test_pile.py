@@ -76,3 +76,49 @@ def test_pi1_what_is_given_is_taken_as_far_as_there_is_room(here, given_, limit)
     assert len(others) == max(0, given_ - free)
     assert not others or min(others) > max(pile.lines.get("b", [item(-1, -1, "b")]))
     assert len(pile.take("b")) == given_ - len(others)
+
+
+class Lines(dict):
+    """Lines that count how often they are looked through."""
+
+    looks = 0
+
+    def values(self):
+        self.looks += 1
+        return super().values()
+
+
+@given(st.lists(st.tuples(HOSTS, st.sampled_from(["add", "add", "pop", "take", "give"]))))
+def test_pi4_no_room_is_made_only_where_no_line_is_long_enough(steps):
+    pile, limit = Pile(10_000), 10_000
+    for serial, (host, what) in enumerate(steps * 9):
+        if what == "add":
+            pile.add(item(serial, serial, host))
+        elif what == "pop" and host in pile.lines:
+            pile.pop(host)
+        elif what == "take":
+            pile.take(host)
+        elif what == "give":
+            pile.give(host, [item(serial, serial + n / 100, host) for n in range(20)])
+        longest = max(map(len, pile.lines.values()), default=0)
+        many = longest > max(MANY, 2 * len(pile.lines.get("new", ())))
+        assert pile.count < limit
+        if serial % 7 == 0:
+            assert len(pile.make_room("new")) == (longest // 2 if many else 0)
+
+
+@given(st.lists(st.integers(0, MANY), min_size=1, max_size=5), st.integers(1, 5))
+def test_pi4_lines_are_not_looked_through_again_in_vain(lengths, times):
+    pile = Pile(10_000)
+    for number, length in enumerate([*lengths, 3 * MANY]):
+        for serial in range(length):
+            pile.add(item(serial, serial, f"h{number}"))
+    for _ in range(3 * MANY):
+        pile.pop(f"h{len(lengths)}")
+    pile.lines = Lines(pile.lines)
+    for _ in range(times):
+        assert pile.make_room("new") == ()
+    assert pile.lines.looks <= 1
+    for serial in range(MANY + 1):
+        pile.add(item(serial, serial, "long"))
+    assert len(pile.make_room("new")) == MANY // 2

@@ -1,6 +1,9 @@
+from unittest.mock import patch
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mta.deliver import sweeps as module
 from mta.deliver.rules import Rules
 from mta.deliver.sweeps import Sweeps
 from mta.policy.select import Ages
@@ -69,3 +72,18 @@ def test_a_sweep_that_is_stopped_is_not_running():
     sweep.begin(EPOCH)
     sweep.stop()
     assert not sweep.running
+
+
+@settings(deadline=None)
+@given(st.integers(0, 120), st.integers(1, 40))
+def test_sw3_a_turn_hands_back_after_so_many_names(count, read):
+    spool, given_, longest = Spool(), [], 7  # of the lists of this spool
+    names = {spool.add("a", EPOCH + number) for number in range(count)}
+    sweep = sweeps(spool)
+    sweep.begin(EPOCH + 10_000)
+    with patch.object(module, "READ", read):
+        while sweep.running:
+            before = len(given_)
+            sweep.feed(lambda name: given_.append(name) or True)
+            assert len(given_) - before < read + longest
+    assert set(given_) == names
