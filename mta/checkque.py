@@ -15,7 +15,7 @@ import time
 
 from mta.arguments import FLAG, VALUE, read_options
 from mta.config.load import load_config
-from mta.errors import PosthouseError, UsageError, exit_code
+from mta.errors import EX_TEMPFAIL, PosthouseError, UsageError, exit_code, spelt
 from mta.listing import Wanted, jobs
 from mta.machine.logline import printable
 from mta.mailq import mailq_main
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Shape", "Tally", "mailq_main", "main", "report", "tally"]
 
 _HOUR = 3600.0
+AGE_DIGITS = 9
 _USAGE = "usage: checkque [-fhpsz] [-t age[m]] [-c channel,...] [--config FILE]"
 
 
@@ -156,8 +157,8 @@ def _stamp(when: float) -> str:
 def read_age(text: str) -> float:
     """Return the seconds of -t: hours, or minutes with an "m" behind.  Raises UsageError."""
     number, unit = (text[:-1], 60.0) if text.endswith("m") else (text, _HOUR)
-    if not number.isdecimal():
-        raise UsageError(f"-t needs hours, or minutes as 90m; {text!r} is neither")
+    if not (number.isdecimal() and len(number) <= AGE_DIGITS):
+        raise UsageError(f"-t needs hours, or minutes as 90m; {printable(text)[:60]!r} is neither")
     return int(number) * unit
 
 
@@ -183,20 +184,16 @@ def run(arguments: Sequence[str], now: float) -> None:
         print(line)
 
 
-def _entries(spool: Spool, chosen: Sequence[Channel]) -> Iterator[Entry]:
-    """Yield the jobs of the ``chosen`` channels; of all, also unknown ones, if none are."""
-    names = {channel.name for channel in chosen}
-    wanted = Wanted(queues=tuple({channel.queue: None for channel in chosen}))
-    return (entry for entry in jobs(spool, wanted) if not names or entry.job.channel in names)
-
-
 def main() -> int:
     """The command ``checkque``; returns its exit status."""
     try:
         run(sys.argv[1:], time.time())
     except PosthouseError as error:
-        print(f"checkque: {error}", file=sys.stderr)
+        print(spelt("checkque", error), file=sys.stderr)
         return exit_code(error)
+    except OSError as error:
+        print(spelt("checkque", error), file=sys.stderr)
+        return EX_TEMPFAIL
     except (BrokenPipeError, KeyboardInterrupt):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1

@@ -22,7 +22,7 @@ from mta.deliver.ageing import FAIL, WARN, Ager, ages_of, due
 from mta.deliver.desk import Desk
 from mta.deliver.gather import Gather
 from mta.deliver.returns import Post
-from mta.errors import PosthouseError, UsageError, exit_code
+from mta.errors import PosthouseError, UsageError, exit_code, spelt
 from mta.machine import clock
 from mta.machine.log import Log
 from mta.machine.logline import printable
@@ -207,7 +207,7 @@ def main() -> int:
     try:
         return run(sys.argv[1:], time.time(), lambda text: print(printable(text)))
     except PosthouseError as error:
-        print(f"cleanque: {error}", file=sys.stderr)
+        print(spelt("cleanque", error), file=sys.stderr)
         return exit_code(error)
     except OSError as error:
         print(f"cleanque: {error.strerror}: {error.filename or ''}", file=sys.stderr)

@@ -6,6 +6,8 @@ command needs is imported when it runs.
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import sys
 import time
@@ -18,7 +20,15 @@ from mta import __version__
 from mta.cli_control import control_commands
 from mta.config.load import load_config
 from mta.config.model import Config
-from mta.errors import EX_CONFIG, EX_OK, EX_USAGE, PosthouseError, exit_code
+from mta.errors import (
+    EX_CONFIG,
+    EX_OK,
+    EX_TEMPFAIL,
+    EX_USAGE,
+    PosthouseError,
+    exit_code,
+    spelt,
+)
 
 __all__ = ["main", "mta"]
 
@@ -54,6 +64,21 @@ def _load(context: click.Context, parameter: click.Parameter, value: str | None)
 _config_path = click.option("--config", "path", metavar="FILE", callback=_path, help=_WHERE)
 _config = click.option("--config", metavar="FILE", callback=_load, help=_WHERE)
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+class _Number(click.FloatRange):
+    """A number that time can be reckoned with: none is beyond MOST, and "nan" is none."""
+
+    MOST = 1e6
+
+    def __init__(self) -> None:
+        super().__init__(0.0, self.MOST)
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> float:
+        number = float(super().convert(value, parameter, context))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", parameter, context)
+        return number
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -141,8 +166,10 @@ def why(config: Config, as_json: bool, everywhere: bool, subject: str) -> int:
 def queue(config: Config, as_json: bool, queue: tuple[str, ...], host: str, deferred: bool) -> int:
     """List the jobs that wait, the oldest first, with state and reason."""
     from mta import listing
+    from mta.control.wanted import check_queues
 
     wanted = listing.Wanted(queue, host, deferred)
+    check_queues(config, queue)
     _print(listing.lines(config.spool, wanted, time.time(), as_json=as_json))
     return EX_OK
 
@@ -182,7 +209,7 @@ def tail(config: Config, as_json: bool, back: int, once: bool) -> int:
 @mta.command("failures")
 @_config
 @_json
-@click.option("--hours", metavar="N", type=click.FloatRange(min=0), help="Only the last N hours.")
+@click.option("--hours", metavar="N", type=_Number(), help="Only the last N hours.")
 def losses_(config: Config, as_json: bool, hours: float | None) -> int:
     """Count what failed and what was deferred, by class, from the event log."""
     from mta import losses
@@ -209,7 +236,13 @@ def status(config: Config, as_json: bool) -> int:
 @click.option("--start", "act", flag_value="start", help="Start what does not run.")
 @click.option("--stop", "act", flag_value="stop", help="Stop what runs, and wait for it.")
 @click.option("--run", "act", flag_value="run", help="Become the daemon NAME.")
-@click.option("--wait", metavar="SECONDS", default=60.0, help="Kill what has not stopped by then.")
+@click.option(
+    "--wait",
+    metavar="SECONDS",
+    type=_Number(),
+    default=60.0,
+    help="Kill what has not stopped by then.",
+)
 @click.argument("names", metavar="[NAME...]", nargs=-1)
 def daemons(config: Config, as_json: bool, act: str, wait: float, names: tuple[str, ...]) -> int:
     """Name the daemons of mta.yaml, and tell which run; start or stop them."""
@@ -281,10 +314,12 @@ def _run(command: Callable[[], Any]) -> int:
     try:
         return command() or EX_OK
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(spelt("", shown.getvalue().rstrip()), err=True)
         return EX_USAGE
     except PosthouseError as error:
-        click.echo(f"mta: {error}", err=True)
+        click.echo(spelt("mta", error), err=True)
         return EX_NOTHING if isinstance(error, _Nothing) else exit_code(error)
     except (click.Abort, KeyboardInterrupt):
         return EX_INTERRUPTED
@@ -292,8 +327,8 @@ def _run(command: Callable[[], Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would flush into it
         return EX_OK
     except OSError as error:
-        click.echo(f"mta: {error}", err=True)
-        return exit_code(PosthouseError())
+        click.echo(spelt("mta", error), err=True)
+        return EX_TEMPFAIL
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ Source   exit codes: sysexits.h
 
 from __future__ import annotations
 
+from mta.words import printable
+
 __all__ = [
     "EXIT_CODES",
     "EX_CONFIG",
@@ -27,7 +29,10 @@ __all__ = [
     "SpoolError",
     "UsageError",
     "exit_code",
+    "spelt",
 ]
+
+LINE_LIMIT = 1000  # signs of a line: more of it says no more
 
 EX_OK = 0
 EX_USAGE = 64
@@ -81,3 +86,16 @@ EXIT_CODES: dict[type[PosthouseError], int] = {
 def exit_code(error: PosthouseError) -> int:
     """Return the sysexits status of ``error``; EX_SOFTWARE for a class not in the table."""
     return EXIT_CODES.get(type(error), EX_SOFTWARE)
+
+
+def spelt(program: str, error: object) -> str:
+    """Return what ``program`` says of ``error``, which may quote what anybody typed.
+
+    Its lines can be printed, and none is endless.
+    """
+    head = f"{program}: " if program else ""
+    return "\n".join([f"{head}{_line(line)}" for line in str(error).split("\n")])
+
+
+def _line(text: str) -> str:
+    return printable(text if len(text) <= LINE_LIMIT else f"{text[:LINE_LIMIT]}...")

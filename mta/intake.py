@@ -19,7 +19,7 @@ from contextlib import suppress
 
 from mta.config.load import load_config
 from mta.config.queues import modes, paths
-from mta.errors import PosthouseError, SpoolError, exit_code
+from mta.errors import PosthouseError, SpoolError, exit_code, spelt
 from mta.machine.log import Log
 from mta.machine.process import Signals, die_with_parent, set_title
 from mta.machine.wake import Bell, Ear
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
         log.stopped("intake")
         daemon.close()
     except PosthouseError as error:
-        print(f"intake: {error}", file=sys.stderr)
+        print(spelt("intake", error), file=sys.stderr)
         return exit_code(error)
     return 0
 

@@ -13,7 +13,7 @@ import time
 
 from mta.arguments import FLAG, VALUE, read_options
 from mta.config.load import load_config
-from mta.errors import PosthouseError, UsageError, exit_code
+from mta.errors import PosthouseError, UsageError, exit_code, spelt
 from mta.listing import jobs, messages, path_text
 from mta.machine.logline import printable
 from mta.spool.layout import arrived
@@ -112,7 +112,7 @@ def mailq_main() -> int:
     try:
         run(sys.argv[1:], time.time())
     except PosthouseError as error:
-        print(f"mailq: {error}", file=sys.stderr)
+        print(spelt("mailq", error), file=sys.stderr)
         return exit_code(error)
     except (BrokenPipeError, KeyboardInterrupt):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would flush into it

@@ -26,6 +26,7 @@ from typing import TextIO
 from mta.errors import EX_OK, UsageError
 from mta.machine import passwordfile, passwords
 from mta.smtp import saslprep
+from mta.words import printable
 
 __all__ = ["SCHEMES", "run"]
 
@@ -55,7 +56,7 @@ def run(
         raise UsageError(f"this password cannot be used: {error}") from None
     if file:
         replace(file, name, hashed)
-        say(f"{name}: new password in {file}")
+        say(f"{name}: new password in {printable(file)}")
     else:
         say(f"{name}:{hashed}")
     return EX_OK

@@ -15,6 +15,7 @@ from mta.config.load import load_config
 from mta.control.program import Task
 from mta.control.program import run as control
 from mta.control.walk import find
+from mta.control.wanted import check_queues
 from mta.errors import EX_OK, UsageError
 from mta.machine.census import delivers
 from mta.policy.filters import Filter, Part
@@ -56,10 +57,8 @@ def run(path: str | None, words: Sequence[str], deliver: Callable[[Config, list[
     """Have the jobs tried that ``words`` select; ``deliver`` makes a pass over those named."""
     wanted = selection(words)
     config = load_config(path)
+    check_queues(config, wanted.queues)
     known = (*config.queues(), *Spool.open(config.spool).queues())
-    for queue in wanted.queues:
-        if queue not in known:
-            raise UsageError(f"-qG: no queue is called {queue[:60]!r}")
     status = control(config, Task("requeue", wanted), _silent)
     served = {queue for each in delivers(config.runtime) for queue in each.queues}
     keys: list[str] = []

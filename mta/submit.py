@@ -20,7 +20,7 @@ from mta import errors
 from mta.accept import RefusedError, open_door
 from mta.arguments import FLAG, VALUE, read_options, read_span
 from mta.config.load import load_config
-from mta.errors import PosthouseError, UsageError, exit_code
+from mta.errors import PosthouseError, UsageError, exit_code, spelt
 from mta.policy.modes import MODES
 from mta.rank import chosen
 from mta.submission import Submission, Terms, caller, verify_all
@@ -347,6 +347,6 @@ def say(fd: int, text: str) -> None:
 def report(program: str, text: str) -> None:
     """Name a trouble on standard error; a closed one is no trouble more."""
     try:
-        say(2, "".join(f"{program}: {line}\n" for line in text.split("\n")))
+        say(2, f"{spelt(program, text)}\n")
     except OSError:
         pass

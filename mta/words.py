@@ -1,4 +1,4 @@
-"""One word of a line: how text that may hold anything is written between spaces.
+"""Text that may hold anything: as one word of a line, and as a line for a person.
 
 Job files and the channel protocol are lines of words.  A word is quoted by
 percent-encoding its spaces, control characters and "%"; the empty word is "%".
@@ -6,11 +6,17 @@ percent-encoding its spaces, control characters and "%"; the empty word is "%".
 Invariants, each a property in tests/test_words.py
     W1   unquote(quote(text)) == text for every text that UTF-8 can carry.
     W2   A quoted word is never empty and holds no space and no control character.
+    W3   What printable() gives is one line that can be printed, and colours nothing.
 """
 
 from __future__ import annotations
 
-__all__ = ["quote", "unquote"]
+__all__ = ["printable", "quote", "unquote"]
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with "?" for each character that would break or colour a line."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def quote(text: str) -> str:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from mta import errors
-from mta.errors import EXIT_CODES, PosthouseError, exit_code
+from mta.errors import EXIT_CODES, LINE_LIMIT, PosthouseError, exit_code, spelt
 
 OURS = [
     value
@@ -35,6 +35,13 @@ def test_the_statuses_that_scripts_rely_on() -> None:
     assert exit_code(PosthouseError("x")) == 70
 
 
+def test_what_a_program_says_is_printable_and_no_line_is_endless() -> None:
+    assert spelt("mta", PosthouseError("a.yaml:3: no")) == "mta: a.yaml:3: no"
+    assert spelt("mta", "one\ntwo\x1b[31m\udcff") == "mta: one\nmta: two?[31m?"
+    assert spelt("mta", "x" * 10_000) == f"mta: {'x' * LINE_LIMIT}..."
+    assert spelt("", "as it is") == "as it is"
+
+
 def test_the_numbers_are_the_systems() -> None:
     ours = {name: value for name, value in vars(errors).items() if name.startswith("EX_")}
     assert len(ours) >= 8
@@ -44,4 +51,4 @@ def test_the_numbers_are_the_systems() -> None:
 
 def test_everything_public_is_listed() -> None:
     public = {k.__name__ for k in OURS} | {n for n in vars(errors) if n.startswith("EX_")}
-    assert set(errors.__all__) == public | {"EXIT_CODES", "exit_code"}
+    assert set(errors.__all__) == public | {"EXIT_CODES", "exit_code", "spelt"}

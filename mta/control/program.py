@@ -22,6 +22,7 @@ import time
 from mta.config.queues import paths
 from mta.control.acts import NOTING, Order, delete
 from mta.control.walk import find, shown
+from mta.control.wanted import check_queues
 from mta.errors import EX_OK, EX_TEMPFAIL, PosthouseError, SpoolError, UsageError
 from mta.machine.log import Log
 from mta.machine.logline import printable
@@ -107,6 +108,7 @@ def run(config: Config, task: Task, say: Callable[[str], None]) -> int:
         log.queued(envelope.id, *about)
 
     take_in(spool, queued)  # what no intake has made jobs of yet is meant, too
+    check_queues(config, task.wanted.queues)
     found = _limited(find(spool, task.wanted, now), task.limit)
     if task.dry:
         return _show(found, task, say, now)

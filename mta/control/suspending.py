@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from mta.address import parse_domain, parse_mailbox
 from mta.config import scalars
+from mta.control.wanted import check_queues
 from mta.errors import EX_OK, UsageError
 from mta.machine.log import Log
 from mta.machine.logline import printable
@@ -49,8 +50,7 @@ def _spelt(config: Config, what: str, value: str) -> str:
         raise UsageError(f"--{what} {printable(value)!r}: {error}") from None
     if what == "channel":
         return config.channel(value).name
-    if value not in config.queues() and value not in Spool.open(config.spool).queues():
-        raise UsageError(f"no queue is called {printable(value)!r}")
+    check_queues(config, [value])
     return value
 
 

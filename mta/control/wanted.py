@@ -11,15 +11,18 @@ from mta.errors import UsageError
 from mta.machine.logline import printable
 from mta.policy.filters import STATES, Filter
 from mta.spool.layout import author_signs, host_word, valid_id
+from mta.spool.spool import Spool
 from mta.types import BULK, NORMAL, NULL_PATH, URGENT
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from mta.config.model import Config
 
     Given = Mapping[str, str | Sequence[str] | bool | None]
 
-__all__ = ["CHOICES", "OPTIONS", "read"]
+__all__ = ["CHOICES", "OPTIONS", "check_queues", "read"]
 
 # name, what stands for its value ("" for a flag, "..." behind it: may be repeated), its help
 OPTIONS: tuple[tuple[str, str, str], ...] = (
@@ -69,6 +72,13 @@ def read(given: Given) -> Filter:
     if wanted.everything and wanted != Filter(everything=True):
         raise UsageError("--all leaves no choice: it goes with no other")
     return wanted
+
+
+def check_queues(config: Config, names: Iterable[str]) -> None:
+    """UsageError for a queue that no channel has and that never held a job."""
+    for name in names:
+        if name not in config.queues() and name not in Spool.open(config.spool).queues():
+            raise UsageError(f"no queue is called {printable(name)[:60]!r}")
 
 
 def _many(given: Given, name: str) -> list[str]:

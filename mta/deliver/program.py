@@ -18,7 +18,7 @@ from mta.config.model import Config
 from mta.config.queues import paths
 from mta.deliver.flags import HELP, LEVELS, Flags, parse
 from mta.deliver.generations import Generations
-from mta.errors import LocalProtocolError, PosthouseError, UsageError, exit_code
+from mta.errors import EX_TEMPFAIL, LocalProtocolError, PosthouseError, UsageError, exit_code, spelt
 from mta.machine import loop
 from mta.machine.listen import raise_descriptors
 from mta.machine.log import Log
@@ -114,8 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
     except PosthouseError as error:
-        print(f"deliver: {error}", file=sys.stderr)
+        print(spelt("deliver", error), file=sys.stderr)
         return exit_code(error)
+    except OSError as error:
+        print(spelt("deliver", error), file=sys.stderr)
+        return EX_TEMPFAIL
 
 
 if __name__ == "__main__":

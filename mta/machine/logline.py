@@ -20,6 +20,7 @@ Invariants, each a property in tests/machine/test_logline.py
 from __future__ import annotations
 
 from mta.values import TYPE_CHECKING
+from mta.words import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,11 +38,6 @@ DEFAULT_LEVEL = LEVELS.index("FST")
 _TMP, _GEN, _BST, _FST = 1, 2, 3, 4
 
 _STATUS = {"delivered": "sent", "deferred": "deferred", "failed": "bounced"}
-
-
-def printable(text: str) -> str:
-    """Return ``text`` with "?" for each character that would break or colour a line."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def seconds(delay: float) -> str:

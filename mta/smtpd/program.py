@@ -19,7 +19,7 @@ from mta import __version__
 from mta.arguments import FLAG, VALUE, read_options
 from mta.config.load import load_config
 from mta.config.model import Config, rebuild
-from mta.errors import ConfigError, PosthouseError, UsageError, exit_code
+from mta.errors import EX_TEMPFAIL, ConfigError, PosthouseError, UsageError, exit_code, spelt
 from mta.machine import listen, loop
 from mta.machine.log import Log
 from mta.machine.logline import DEFAULT_LEVEL, LEVELS
@@ -153,8 +153,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _serve(json.loads(spec))
         return _run(sys.argv[1:] if arguments is None else arguments)
     except PosthouseError as error:
-        print(f"smtpd: {error}", file=sys.stderr)
+        print(spelt("smtpd", error), file=sys.stderr)
         return exit_code(error)
+    except OSError as error:
+        print(spelt("smtpd", error), file=sys.stderr)
+        return EX_TEMPFAIL
 
 
 if __name__ == "__main__":
