@@ -99,15 +99,12 @@ class Daemon:
         self._flows: Flows | None = None
         self._questions = Questions(config.runtime, spool, flags)
         self._ears: list[tuple[str, Ear]] = []
-        self._recovered = False
-        self._pumping = False
-        self._retired = False
+        self._recovered = self._pumping = self._retired = False
         self._timer: asyncio.TimerHandle | None = None
         self._ended: asyncio.Event | None = None
         self._stop_at = 0.0
-        self._ticks = 0
+        self._ticks = self._accepted = 0
         self._title = ""
-        self._accepted = 0
         self._defect: BaseException | None = None
         self.given_up: list[str] = []
 
@@ -154,6 +151,9 @@ class Daemon:
             raise self._defect
         if self.given_up:
             raise ChannelError(f"the program of channel {', '.join(self.given_up)} does not run")
+        unread = "; ".join([n.sweeps.unread for n in self._lanes if n.sweeps.unread])
+        if unread and not self._daemon:  # what could be read has been tried
+            raise SpoolError(unread)
 
     def _broken(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Something raised where nobody waits for it: end in order, and let run() raise it."""

@@ -92,7 +92,7 @@ class Lane:
         self._flights: dict[int, Flight] = {}
         self._settling: set[str] = set()  # keys of jobs at the desk
         self._shelf = Shelf(spool, desk, self.hosts, clock, channel.fail_after)
-        self._sweeps = Sweeps(spool, channel, rules, log.warning)
+        self.sweeps = Sweeps(spool, channel, rules, log.warning)
         self._pauses = Pauses()
         self._newest = 0.0  # when the latest job arrived that was tried for the first time
 
@@ -109,13 +109,13 @@ class Lane:
     def idle(self) -> bool:
         """Whether all that may go now has gone, as far as the lane knows, or is at the desk."""
         shut, index = self.bars.shut(self._clock.wall()), self.index
-        reading = self._sweeps.running and not (shut and index.full)
+        reading = self.sweeps.running and not (shut and index.full)
         going = self.in_flight != self._desk.held or (index.waiting and not shut)
         return not (going or reading or len(self._shelf))
 
     def age_of_latest(self, now: float) -> float:
         """Return how old new mail was when it went, while the index does not see all that waits."""
-        unseen = self.index.overflow or self._sweeps.running
+        unseen = self.index.overflow or self.sweeps.running
         return max(0.0, now - self._newest) if unseen and self._newest else 0.0
 
     @property
@@ -131,7 +131,7 @@ class Lane:
     def sweep(self, since: float | None = None) -> None:
         """Begin to read the queue, of what arrived ``since`` then; what is read already goes on."""
         now = self._clock.wall()
-        if not (self.stopping or self._picker.held) and self._sweeps.begin(now, since):
+        if not (self.stopping or self._picker.held) and self.sweeps.begin(now, since):
             self.index.overflow, self.realm.sweep_due = False, self.realm.sweep_due and bool(since)
 
     def offer(self, names: Sequence[JobName]) -> None:
@@ -160,22 +160,22 @@ class Lane:
         more = self.index.revisit(self._clock.wall())
         if hosts := self.realm.back(BACK):
             self.index.hurry(*hosts)
-        if self.realm.sweep_due and not self._sweeps.running:
+        if self.realm.sweep_due and not self.sweeps.running:
             self.sweep()
-        if self._sweeps.running and not self.index.full:
+        if self.sweeps.running and not self.index.full:
             self._read_on()
         if self._picker.counts:
             self._picker.ask(self.busy, self._room(self._clock.wall()), self._clock.monotonic())
         launched = self._launch()
         self._shelf.tell(self.in_flight > self.hosts.silent)
-        reading = self._sweeps.running and not self.index.full
+        reading = self.sweeps.running and not self.index.full
         return more or reading or launched >= BATCH or len(self._shelf) + len(self.realm) > 0
 
     def _read_on(self) -> None:
         """Read names of the sweep."""
         before = self._clock.wall() - FRESH
-        self._sweeps.feed(lambda name: self._offer(name, arrived(name.id) < before))
-        if not self._sweeps.running:
+        self.sweeps.feed(lambda name: self._offer(name, arrived(name.id) < before))
+        if not self.sweeps.running:
             self.index.swept()
 
     def _launch(self) -> int:
@@ -249,7 +249,7 @@ class Lane:
             return SETTLING, 0.0
         at = self.index.when(name)
         if at is None:
-            return (SWEEPING if self._sweeps.running else UNSEEN), 0.0
+            return (SWEEPING if self.sweeps.running else UNSEEN), 0.0
         return (WAITING if at else READY), at
 
     def hurry(self, host: Host) -> None:
@@ -396,5 +396,5 @@ class Lane:
     def abandon(self) -> None:
         """Forget what waits in this lane: its program cannot be used in this pass."""
         self.stopping = True
-        self._sweeps.stop()
+        self.sweeps.stop()
         self._shelf.clear()

@@ -2,7 +2,8 @@
 
 Exit     0 when the pass or the daemon ended in order, whatever became of the mail;
          64 for a wrong command line, 70 for a defect of ours, 75 when the spool or
-         a channel program cannot be used, 78 for a wrong configuration.
+         a channel program cannot be used or a pass could not read all of a queue,
+         78 for a wrong configuration.
 """
 
 from __future__ import annotations

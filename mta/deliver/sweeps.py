@@ -4,7 +4,7 @@ With a bound on the jobs of a sweep the next one goes on where the last one
 ended, and begins anew at the oldest when it has come to the end: no part of a long
 queue waits for the part before it to be empty.
 
-State    Where the last sweep ended.
+State    Where the last sweep ended, and whether a sweep has met what it could not read.
 
 Invariants, each a property in tests/deliver/test_sweeps.py
     SW1  Without a bound a sweep gives every name of its ages once.
@@ -62,6 +62,7 @@ class Sweeps:
         self._left = 0
         self._ended: _Place | None = None
         self._reading: Iterator[list[JobName]] | None = None
+        self.unread = ""  # why a part of the queue could not be read, if that happened
 
     @property
     def running(self) -> bool:
@@ -104,8 +105,9 @@ class Sweeps:
             names = next(self._reading, None)
         except OSError as error:
             names = None
-            why = f"{error.strerror}; the next sweep tries again"
-            self._complain(f"queue {self._queue} cannot be read: {why}")
+            where = f"{error.filename}: " if error.filename else ""
+            self.unread = f"queue {self._queue} cannot be read whole: {where}{error.strerror}"
+            self._complain(f"{self.unread}; the next sweep tries again")
         if names is None:
             self._reading, self._ended = None, None
         return names

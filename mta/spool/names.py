@@ -8,6 +8,8 @@ Invariants, each a property in tests/spool/test_names.py
     NA2  Names are in order of arrival, but for hours that have more than the limit:
          there each list is.
     NA3  No list has more than LISTED names.
+    NA4  An hour that cannot be read keeps no other from being read; when all is given,
+         the first trouble is raised.
 """
 
 from __future__ import annotations
@@ -58,21 +60,27 @@ def walk(
     older_than: float | None,
     sort_limit: int | None,
 ) -> Iterator[list[JobName]]:
-    """Yield the names that Spool.names() promises.
+    """Yield the names that Spool.names() promises; OSError at the end for what was not read.
 
     ``sort_limit`` 0 sorts hours of any length, None sorts none.
     """
     first = layout.hour_of(newer_than) if newer_than is not None else ""
     last = layout.hour_of(older_than) if older_than is not None else "~"
     limit = 1 if sort_limit is None else sort_limit
+    trouble: OSError | None = None
     for hour, there in sorted(hours(fs, queue).items()):
         if not first <= hour <= last:
             continue
-        for files in _gathered(fs, queue, hour, there, limit):
-            if sort_limit is not None:
-                files.sort(key=itemgetter(0))
-            for at in range(0, max(1, len(files)), LISTED):
-                yield _parse(queue, hour, files[at : at + LISTED], newer_than, older_than)
+        try:
+            for files in _gathered(fs, queue, hour, there, limit):
+                if sort_limit is not None:
+                    files.sort(key=itemgetter(0))
+                for at in range(0, max(1, len(files)), LISTED):
+                    yield _parse(queue, hour, files[at : at + LISTED], newer_than, older_than)
+        except OSError as error:
+            trouble = trouble or error
+    if trouble is not None:
+        raise trouble
 
 
 def _gathered(

@@ -121,14 +121,21 @@ class Spool:
         Lists of at most names.LISTED, some of them empty, the oldest hour first;
         within an hour in order of arrival, or in directory order unless ``ordered``.
         Of an hour with more than ``sort_limit`` jobs, if that is not 0, each list
-        is in order by itself.
+        is in order by itself.  OSError, when all else has been given, for an hour that
+        cannot be read.
         """
         limit = sort_limit if ordered else None
         return names.walk(self.fs, queue, newer_than, older_than, limit)
 
     def find(self, word: str) -> list[JobName]:
-        """Return the jobs that message "ID" still has, or the one "ID.N"; none for no id."""
-        return names.find(self.fs, word)
+        """Return the jobs that message "ID" still has, or the one "ID.N"; none for no id.
+
+        SpoolError if a queue cannot be read.
+        """
+        try:
+            return names.find(self.fs, word)
+        except OSError as error:
+            raise SpoolError(f"cannot look for {word}: {_told(error)}") from error
 
     def peek(self, name: JobName) -> Entry | None:
         """Return what a job's file says, without claiming it; None if it is gone or not whole."""
@@ -287,3 +294,7 @@ class Spool:
             return self.fs.read(fd, JOB_LIMIT, 0)
         finally:
             self.fs.close(fd)
+
+
+def _told(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)

@@ -44,6 +44,34 @@ def test_a_log_that_cannot_be_written_is_told_and_keeps_no_mail(tmp_path, capsys
     assert capsys.readouterr().err == "" and (tmp_path / "new" / "deliver1").exists()
 
 
+def test_a_queue_that_cannot_be_read_whole_is_75_when_the_rest_has_been_tried(tmp_path, capsys):
+    config = new_config(tmp_path)
+    spool = Spool.open(config.spool)
+    spool.mark_ready()
+    old = accept(spool, "alice@example.test")
+    (name,) = spool.find(old)
+    (tmp_path / "spool" / "q.local" / "2020010100").write_text("no directory")
+    assert program.main(["--config", config.path, "-clocal,smtp"]) == 75
+    told = "queue local cannot be read whole: "
+    where = f"{tmp_path}/spool/q.local/2020010100: Not a directory\n"
+    assert capsys.readouterr().err == f"deliver: {told}{where}"
+    assert spool.peek(name) is None, "the hours after it are delivered all the same"
+    assert told in (tmp_path / "log" / "mail.log").read_text()
+    assert program.main(["--config", config.path, "-csmtp"]) == 0
+
+
+def test_a_message_that_cannot_be_looked_for_is_75(tmp_path, capsys):
+    config = new_config(tmp_path)
+    spool = Spool.open(config.spool)
+    spool.mark_ready()
+    ident = accept(spool, "alice@example.test")
+    (name,) = spool.find(ident)
+    (tmp_path / "spool" / "q.smtp").mkdir()
+    (tmp_path / "spool" / "q.smtp" / name.hour).write_text("no directory")
+    assert program.main(["--config", config.path, ident]) == 75
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_a_message_that_was_named_and_is_held_is_told_of(tmp_path, capsys):
     config = new_config(tmp_path)
     spool = Spool.open(config.spool)

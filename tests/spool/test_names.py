@@ -46,6 +46,35 @@ def short_lists(monkeypatch):
 
 @settings(deadline=None)
 @given(
+    st.lists(st.integers(0, 40_000), min_size=1, max_size=40),
+    st.sampled_from([None, 0, 3]),
+    st.sets(st.integers(0, 11)),
+)
+def test_na4_an_hour_that_cannot_be_read_keeps_no_other_from_being_read(arrivals, limit, broken):
+    layout._last[0] = 0
+    made = [new_id(EPOCH + second) for second in sorted(arrivals)]
+    names = {JobName("smtp", hour_of(arrived(each)), each, 0, "a") for each in made}
+    fs = Fs([name.file for name in names])
+    bad = {hour for at, hour in enumerate(sorted({name.hour for name in names})) if at in broken}
+    lists = fs.lists
+
+    def failing(path, size):
+        if path[-10:] in bad:
+            raise OSError(5, "Input/output error", path)
+        yield from lists(path, size)
+
+    fs.lists, found, trouble = failing, set(), ""
+    try:
+        for some in walk(fs, "smtp", None, None, limit):
+            found |= {replace(name, place=0) for name in some}
+    except OSError as error:
+        trouble = error.filename[-10:]
+    assert found == {name for name in names if name.hour not in bad}
+    assert trouble == min(bad, default="")
+
+
+@settings(deadline=None)
+@given(
     st.lists(st.integers(0, 20_000), max_size=60),
     st.sampled_from([None, 0, 3, 20]),
     st.none() | st.integers(0, 20_000),
