@@ -4,10 +4,8 @@ What the init script and the systemd units call, so that nobody but us reads
 mta.yaml.  A line's name is its command and its number among the lines of that
 command: smtpd1, deliver1, deliver2.  A command alone names all its lines.
 
-State    RUNTIME/daemon/NAME holds "PID" and the command, a line each, and is locked by
-         that process as long as it lives: the lock is taken before the exec and passes
-         through it.  Locked: it runs.  Free, but not empty: it died.  Empty or missing:
-         it was stopped, or never started.  No pid is believed without the lock.
+State    A lock for each, in RUNTIME/daemon: see daemon_lock.py.  Who else starts daemons,
+         as mta up does, takes the same ones.
 Units    Times are float seconds on the monotonic clock.
 
 Invariants, each a property in tests/test_daemons.py
@@ -19,29 +17,36 @@ Invariants, each a property in tests/test_daemons.py
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import select
-import shutil
 import signal
 import subprocess
 import time
 from contextlib import suppress
 
-from mta.errors import EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, PosthouseError, UsageError
-from mta.machine.ownership import make_directory
+from mta.daemon_lock import (
+    DEAD,
+    RUNNING,
+    STOPPED,
+    RunningError,
+    folder,
+    forget,
+    see,
+    sign,
+    take,
+)
+from mta.errors import EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, UsageError
 from mta.machine.wake import Ear
-from mta.up import commands
-from mta.values import TYPE_CHECKING, frozen
+from mta.up import commands, named
+from mta.values import TYPE_CHECKING, frozen, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from mta.config.model import Config
-    from mta.up import Command
 
 __all__ = [
     "DEAD",
@@ -57,19 +62,13 @@ __all__ = [
     "stop",
 ]
 
-RUNNING, DEAD, STOPPED = "running", "dead", "stopped"
 LSB_DEAD, LSB_STOPPED = 1, 3  # exit statuses of an init script's status
 PATIENCE = 60.0  # seconds that daemons have to stop before they are killed
 READY_LIMIT = 60.0  # seconds to wait for a daemon to serve; one that recovers a spool goes on
-LOCK_LIMIT = 1.0  # seconds: who only looks holds the lock for a moment, too
 STDERR = "daemons.err"  # in the log's directory: what daemons say outside of the log
 SAID_LIMIT = 4096  # octets of it that are shown
 
 _NAME = re.compile("[a-z]+[1-9][0-9]*")
-
-
-class RunningError(PosthouseError):
-    """The daemon runs already."""
 
 
 @frozen
@@ -89,17 +88,6 @@ class Daemon:
     started: str = ""
 
 
-def named(lines: Sequence[Command]) -> dict[str, Command]:
-    """Return the lines by name, in order."""
-    found: dict[str, Command] = {}
-    count: dict[str, int] = {}
-    for command in lines:
-        word = command.text.split()[0]
-        count[word] = count.get(word, 0) + 1
-        found[f"{word}{count[word]}"] = command
-    return found
-
-
 def look(config: Config) -> list[Daemon]:
     """Return every line with its state, and behind them what still runs of lines that are gone."""
     lines = named(commands(config))
@@ -108,7 +96,7 @@ def look(config: Config) -> list[Daemon]:
         for name, command in lines.items()
     ]
     with suppress(FileNotFoundError):
-        for name in sorted(os.listdir(f"{config.runtime}/daemon")):
+        for name in sorted(os.listdir(folder(config))):
             if name not in lines and _NAME.fullmatch(name):
                 other = _seen(config, Daemon(name, ""))
                 found += [other] if other.state == RUNNING else []
@@ -130,64 +118,10 @@ def _is(daemon: Daemon, word: str) -> bool:
     return word in (daemon.name, daemon.name.rstrip("0123456789"))
 
 
-def _path(config: Config, name: str) -> str:
-    return f"{config.runtime}/daemon/{name}"
-
-
 def _seen(config: Config, daemon: Daemon) -> Daemon:
     """Return ``daemon`` as it stands now."""
-    try:
-        fd = os.open(_path(config, daemon.name), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return daemon
-    try:
-        limit = time.monotonic() + LOCK_LIMIT
-        while True:
-            free = _try_lock(fd, fcntl.LOCK_SH)
-            text = os.pread(fd, 1 << 16, 0).decode("utf-8", "replace")
-            if free or text.endswith("\n") or time.monotonic() >= limit:
-                break
-            time.sleep(0.01)  # it is about to write down who it is
-    finally:
-        os.close(fd)
-    pid, _, started = text.partition("\n")
-    state = RUNNING if not free else DEAD if pid else STOPPED
-    number = int(pid) if pid.isdecimal() and len(pid) < 10 else 0  # a pid_t
-    line = (daemon.name, daemon.command, daemon.line, daemon.argv)
-    return Daemon(*line, state, number, started.rstrip("\n"))
-
-
-def _try_lock(fd: int, kind: int) -> bool:
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _lock(config: Config, daemon: Daemon) -> int:
-    """Take the daemon's lock; return its descriptor.  RunningError if it runs already."""
-    if config.smtpd.user and not os.path.isdir(config.runtime):  # at boot /run is empty
-        os.makedirs(config.runtime, mode=0o750)
-        with suppress(LookupError, PermissionError):
-            shutil.chown(config.runtime, config.smtpd.user)
-    make_directory(f"{config.runtime}/daemon")
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # the folder may be another's
-    fd = os.open(_path(config, daemon.name), flags, 0o600)
-    limit = time.monotonic() + LOCK_LIMIT
-    while not _try_lock(fd, fcntl.LOCK_EX):
-        if time.monotonic() >= limit:
-            os.close(fd)
-            raise RunningError(f"{daemon.name} runs already")
-        time.sleep(0.01)
-    return fd
-
-
-def _sign(fd: int, daemon: Daemon) -> None:
-    """Write down, in the process that is to be the daemon, who holds the lock."""
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n{daemon.command}\n".encode(), 0)
-    os.set_inheritable(fd, True)
+    seen = see(config, daemon.name)
+    return replace(daemon, state=seen.state, pid=seen.pid, started=seen.command)
 
 
 def become(config: Config, name: str) -> NoReturn:
@@ -196,7 +130,7 @@ def become(config: Config, name: str) -> NoReturn:
     if not daemons:
         choose(look(config), [name])
         raise UsageError(f"{name!r} is more than one daemon, or one whose line is gone")
-    _sign(_lock(config, daemons[0]), daemons[0])
+    sign(take(config, name), daemons[0].command)
     os.environ["MTA_CONFIG"] = config.path
     os.execv(daemons[0].argv[0], daemons[0].argv)
 
@@ -222,7 +156,7 @@ class _Starting:
     """A daemon that has been started and does not serve yet."""
 
     def __init__(self, config: Config, daemon: Daemon) -> None:
-        fd = _lock(config, daemon)
+        fd = take(config, daemon.name)
         try:
             self._daemon = daemon
             self._ear = Ear(config.runtime, f"daemon/{daemon.name}.ready")
@@ -231,7 +165,7 @@ class _Starting:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             self._errors = os.open(path, flags, 0o640)
             self._before = os.fstat(self._errors).st_size
-            ready = f"{config.runtime}/daemon/{daemon.name}.ready"
+            ready = f"{folder(config)}/{daemon.name}.ready"
             self._process = subprocess.Popen(
                 daemon.argv,
                 env={**os.environ, "MTA_CONFIG": config.path, "NOTIFY_SOCKET": ready},
@@ -241,7 +175,7 @@ class _Starting:
                 cwd="/",
                 pass_fds=(fd,),
                 start_new_session=True,
-                preexec_fn=lambda: _sign(fd, daemon),  # noqa: PLW1509  we have no threads
+                preexec_fn=lambda: sign(fd, daemon.command),  # noqa: PLW1509  we have no threads
             )
         finally:
             os.close(fd)
@@ -295,16 +229,7 @@ def stop(
         say(f"{one.daemon.name} stopped")
         one.close()
     for daemon in chosen:
-        with suppress(RunningError, FileNotFoundError):
-            _forget(config, daemon)
-
-
-def _forget(config: Config, daemon: Daemon) -> None:
-    """Note that a daemon was stopped, and is not dead."""
-    os.stat(_path(config, daemon.name))  # one that never ran leaves no file
-    fd = _lock(config, daemon)
-    os.ftruncate(fd, 0)
-    os.close(fd)
+        forget(config, daemon.name)
 
 
 class _Held:

@@ -98,7 +98,7 @@ def run(config: Config, say: Callable[[str], None], *, send: bool, follow: bool)
         arrived = not send or _try(supervisor, config, say)
         if follow:
             _follow(supervisor, config, say)
-            return 78 if supervisor.hopeless else 0
+            return supervisor.status if supervisor.hopeless else 0
         return 0 if arrived else 75
     finally:
         say("stopping")

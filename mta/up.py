@@ -4,12 +4,15 @@ For one user, a container and the tests; in production init or systemd does
 this, with a unit for each deliver.
 
 Units    Times are float seconds on the monotonic clock.
-State    The children.  They die with us, also when we are killed.
+State    The children.  They die with us, also when we are killed.  Each is known by the
+         lock that passes through its exec, as one that mta daemons starts.
 
 Invariants, each a property in tests/test_up.py
     U1   A daemon that keeps dying is started ever more seldom, at most every LONGEST seconds.
     U2   A daemon that says its command line or configuration is wrong is not started again.
     U3   stop() returns within PATIENCE + a moment, and no child is left.
+    U4   What runs already, whoever started it, is not started a second time; it is when
+         that has ended.
 """
 
 from __future__ import annotations
@@ -22,20 +25,22 @@ import subprocess
 import sys
 import time
 
+from mta.daemon_lock import RunningError, forget, see, sign, take
 from mta.errors import EX_CONFIG, EX_OK, EX_USAGE, ConfigError
 from mta.machine.process import Signals, die_with_parent
 from mta.values import TYPE_CHECKING, frozen, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mta.config.model import Config
 
-__all__ = ["Command", "Supervisor", "commands", "make_mail_root", "next_pause"]
+__all__ = ["Command", "Supervisor", "commands", "make_mail_root", "named", "next_pause"]
 
 SHORTEST, LONGEST = 1.0, 60.0  # seconds before a daemon that died is started again
 STEADY = 60.0  # one that ran this long had a good start: its pause begins anew
 PATIENCE = 30.0  # seconds that daemons have to stop before they are killed
+LOOKS = 0.1  # seconds that somebody who only looks may hold a lock
 
 _MODULES = {"deliver": "mta.deliver.program", "smtpd": "mta.smtpd.program"}
 _HOPELESS = (EX_USAGE, EX_CONFIG)
@@ -67,6 +72,17 @@ def commands(config: Config) -> list[Command]:
     return found
 
 
+def named(lines: Sequence[Command]) -> dict[str, Command]:
+    """Return the lines by name, in order."""
+    found: dict[str, Command] = {}
+    count: dict[str, int] = {}
+    for command in lines:
+        word = command.text.split()[0]
+        count[word] = count.get(word, 0) + 1
+        found[f"{word}{count[word]}"] = command
+    return found
+
+
 def make_mail_root(config: Config) -> str:
     """Make the directory that the mailboxes lie in; return it if it had to be made, else "".
 
@@ -88,13 +104,18 @@ def next_pause(pause: float, lived: float) -> float:
 
 @frozen
 class _Child:
-    """One daemon: running as ``process``, or None until ``due``; ``due`` < 0 is never."""
+    """One daemon: running as ``process``, or None until ``due``; ``due`` < 0 is never.
 
+    ``others``: it runs, but somebody else has started it.
+    """
+
+    name: str
     command: Command
     process: subprocess.Popen[bytes] | None = None
     since: float = 0.0
     pause: float = 0.0
     due: float = 0.0
+    others: bool = False
 
 
 class Supervisor:
@@ -104,8 +125,9 @@ class Supervisor:
         """Supervise ``config.daemons``, and ``say`` what happens, a line each.  ConfigError."""
         self._config = config
         self._say = say
-        self._children = [_Child(command) for command in commands(config)]
+        self._children = [_Child(*each) for each in named(commands(config)).items()]
         self._signals = Signals(signal.SIGINT, signal.SIGTERM)
+        self.status = EX_OK  # EX_CONFIG once a daemon has said that it cannot ever run
         if made := make_mail_root(config):
             say(f"made {made}")
 
@@ -129,23 +151,43 @@ class Supervisor:
         return child if status is None else self._ended(child, status, now)
 
     def _start(self, child: _Child, now: float) -> _Child:
+        try:
+            fd = take(self._config, child.name, 0.0 if child.others else LOOKS)
+        except RunningError:
+            return self._left_alone(child, now)
         parent = os.getpid()
-        environment = {**os.environ, "MTA_CONFIG": self._config.path}
-        process = subprocess.Popen(
-            child.command.argv,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us; we ask them to stop
-            preexec_fn=lambda: die_with_parent(parent),  # noqa: PLW1509  we have no threads
-        )
+
+        def begin() -> None:
+            sign(fd, child.command.text)
+            die_with_parent(parent)
+
+        try:
+            process = subprocess.Popen(
+                child.command.argv,
+                env={**os.environ, "MTA_CONFIG": self._config.path},
+                stdin=subprocess.DEVNULL,
+                pass_fds=(fd,),
+                start_new_session=True,  # Ctrl-C is for us; we ask them to stop
+                preexec_fn=begin,  # noqa: PLW1509  we have no threads
+            )
+        finally:
+            os.close(fd)
         self._say(f"started {child.command.text} (pid {process.pid})")
-        return replace(child, process=process, since=now)
+        return replace(child, process=process, since=now, others=False)
+
+    def _left_alone(self, child: _Child, now: float) -> _Child:
+        """Look again soon: it may be what is left of an earlier mta up, and end."""
+        if not child.others:
+            pid = see(self._config, child.name).pid
+            self._say(f"{child.name} runs already (pid {pid}): started here when that ends")
+        return replace(child, due=now + SHORTEST, others=True)
 
     def _ended(self, child: _Child, status: int, now: float) -> _Child:
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         said = f"{child.command.text} (line {child.command.line}) ended with {how}"
         if status == EX_OK or status in _HOPELESS:
             self._say(f"{said}: not started again")
+            self.status = self.status if status == EX_OK else EX_CONFIG
             return replace(child, process=None, due=-1.0)
         pause = next_pause(child.pause, now - child.since)
         self._say(f"{said}: starts again in {pause:.0f} s")
@@ -177,5 +219,8 @@ class Supervisor:
                 self._say(f"pid {process.pid} did not stop: killed")
                 process.kill()
                 process.wait()
+        for child in self._children:
+            if not child.others:
+                forget(self._config, child.name)
         self._children = []
         self._signals.close()

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta import daemons
+from mta import daemons, up
 from mta.config.load import load_config
 from mta.config.model import Config
 from mta.daemons import DEAD, RUNNING, STOPPED, choose, look, named, start, stop
@@ -56,6 +56,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
             ]
 
         monkeypatch.setattr(daemons, "commands", replaced)
+        monkeypatch.setattr(up, "commands", replaced)
 
     yield set_script
     monkeypatch.undo()
@@ -241,3 +242,66 @@ def test_a_number_that_is_no_pid_is_none(config: Config) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)  # somebody's, for whatever reason
         assert (look(config)[0].state, look(config)[0].pid) == (RUNNING, 0)
         stop(config, [daemon.name], lambda line: None, 0.1)
+
+
+@pytest.fixture
+def supervisor(config: Config) -> Iterator[up.Supervisor]:
+    """What mta up is made of."""
+    supervisor = up.Supervisor(config, SAID.append)
+    SAID.clear()
+    yield supervisor
+    if supervisor._children:
+        supervisor.stop()
+
+
+SAID: list[str] = []
+
+
+def test_what_mta_up_runs_is_running_and_is_not_started_a_second_time(
+    config: Config, supervisor: up.Supervisor
+) -> None:
+    supervisor.step(0.0)
+    assert states(config) == dict.fromkeys(("smtpd1", "deliver1", "deliver2"), RUNNING)
+    mine = pids(config)
+    assert all(f"(pid {pid})" in line for pid, line in zip(mine.values(), SAID[-3:], strict=True))
+    said: list[str] = []
+    assert start(config, (), said.append)
+    assert pids(config) == mine
+    assert said == [f"{name} runs already, pid {pid}" for name, pid in mine.items()]
+    os.kill(mine["deliver1"], signal.SIGKILL)
+    os.waitid(os.P_PID, mine["deliver1"], os.WEXITED | os.WNOWAIT)
+    assert states(config)["deliver1"] == DEAD
+    supervisor.stop()
+    assert set(states(config).values()) == {STOPPED}
+    assert not any(alive(pid) for pid in mine.values())
+
+
+def test_mta_up_starts_what_runs_already_when_that_has_ended(
+    config: Config, supervisor: up.Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(up, "SHORTEST", 0.01)
+    assert start(config, ["deliver1"], lambda line: None)
+    first = pids(config)["deliver1"]
+    for _ in range(3):
+        supervisor.step(0.02)
+    assert pids(config)["deliver1"] == first
+    left = f"deliver1 runs already (pid {first}): started here when that ends"
+    assert SAID.count(left) == 1 and not supervisor.hopeless
+    stop(config, ["deliver1"], lambda line: None)
+    for _ in range(50):
+        if states(config)["deliver1"] == RUNNING:
+            break
+        supervisor.step(0.02)
+    assert pids(config)["deliver1"] != first
+    assert f"started deliver -b -clocal (pid {pids(config)['deliver1']})" in SAID[-1]
+
+
+def test_what_another_started_goes_on_when_mta_up_is_stopped(
+    config: Config, supervisor: up.Supervisor
+) -> None:
+    assert start(config, ["deliver1"], lambda line: None)
+    first = pids(config)["deliver1"]
+    supervisor.step(0.0)
+    supervisor.stop()
+    assert states(config) == {"smtpd1": STOPPED, "deliver1": RUNNING, "deliver2": STOPPED}
+    assert pids(config) == {"deliver1": first}

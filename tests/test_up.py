@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mta import demo, up
+from mta import daemon_lock, demo, up
 from mta.config import lint
 from mta.config.load import load_config
 from mta.errors import ConfigError
@@ -84,6 +84,7 @@ def test_u2_only_what_may_help_is_started_again(tmp_path: Path, status: int, aga
         assert ended.due == (105.0 + SHORTEST if again else -1.0)
         supervisor._children = [ended]
         assert supervisor.hopeless is not again
+        assert supervisor.status == (78 if status in (64, 78) else 0)
         assert ("not started again" in said[-1]) is not again
     finally:
         supervisor._children = []
@@ -121,6 +122,30 @@ def test_u3_what_does_not_stop_within_its_time_is_killed(tmp_path: Path) -> None
     assert child.told == ["terminate", "kill"]
     assert child.waits[0] is not None and child.waits[0] <= PATIENCE
     assert supervisor.hopeless and "did not stop: killed" in said[-1]
+
+
+def test_u4_what_runs_already_is_left_alone_until_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(up, "SHORTEST", 0.01)
+    sleeps = up.Command("deliver -b", 1, (sys.executable, "-c", "import time; time.sleep(60)"))
+    monkeypatch.setattr(up, "commands", lambda config: [sleeps])
+    said: list[str] = []
+    config = new_config(tmp_path)
+    lock = daemon_lock.take(config, "deliver1")
+    os.write(lock, b"4711\ndeliver -b\n")
+    supervisor = Supervisor(config, said.append)
+    for _ in range(3):
+        supervisor.step(0.02)
+    assert said[1:] == ["deliver1 runs already (pid 4711): started here when that ends"]
+    assert not supervisor.hopeless
+    os.close(lock)
+    while len(said) < 3:
+        supervisor.step(0.02)
+    seen = daemon_lock.see(config, "deliver1")
+    assert (seen.state, said[2]) == ("running", f"started deliver -b (pid {seen.pid})")
+    supervisor.stop()
+    assert daemon_lock.see(config, "deliver1").state == "stopped"
 
 
 def test_the_mail_root_is_made_and_named(tmp_path: Path) -> None:
