@@ -89,8 +89,10 @@ def _flow(flows: list[Flow], target: float) -> dict[str, Any] | None:
     if not flows:
         return None
     known = [flow.drain for flow in flows if flow.drain >= 0]
+    backlog, paced = max((flow.backlog, flow.paced) for flow in flows)
     return {
-        "backlog": max(flow.backlog for flow in flows),
+        "backlog": backlog,
+        "kept_by_rate": paced,
         "per_second": round(sum([flow.rate for flow in flows]), 2),
         "drain": round(sum(known), 2) if known else None,
         "predicted_age": round(predicted_age(flows), 1),
@@ -174,7 +176,10 @@ def _intake_lines(part: dict[str, Any], now: float) -> Iterator[str]:
 
 def _flowing(flow: dict[str, Any]) -> str:
     drain = "" if flow["drain"] is None else f" of {flow['drain']:g} that it could"
-    text = f"{flow['backlog']} could go now, {flow['per_second']:g} a second are settled{drain}"
+    paced = flow["kept_by_rate"]
+    kept = f"{paced} more are kept back by rate, " if paced else ""
+    text = f"{flow['backlog'] - paced} could go now, {kept}"
+    text += f"{flow['per_second']:g} a second are settled{drain}"
     if flow["predicted_age"]:
         text += f"; new mail will be {flow['predicted_age']:g} s old"
     return text + (f", target {flow['target_age']:g} s" if flow["target_age"] else "")

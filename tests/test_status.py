@@ -73,10 +73,11 @@ def test_each_process_names_what_acts_on_it(config: Config) -> None:
 def test_queues_and_how_they_flow(config: Config, tmp_path: Path) -> None:
     assert [queue["flow"] for queue in parts(config, "queue")] == [None, None]
     Teller(str(tmp_path / "run"), "smtp").tell(Flow(1200, 3.5, 4.0), monotonic())
-    Teller(str(tmp_path / "run"), "local").tell(Flow(3, 0.25, -1.0), monotonic())
+    Teller(str(tmp_path / "run"), "local").tell(Flow(3, 0.25, -1.0, paced=2), monotonic())
     flows = {queue["queue"]: queue["flow"] for queue in parts(config, "queue")}
     assert flows["smtp"] == {
         "backlog": 1200,
+        "kept_by_rate": 0,
         "per_second": 3.5,
         "drain": 4.0,
         "predicted_age": 300.0,
@@ -86,7 +87,9 @@ def test_queues_and_how_they_flow(config: Config, tmp_path: Path) -> None:
     said = "\n".join(status.lines(config, 0.0))
     could = "1200 could go now, 3.5 a second are settled of 4 that it could"
     assert f"          {could}; new mail will be 300 s old, target 600 s" in said
-    assert "          3 could go now, 0.25 a second are settled\n" in f"{said}\n"
+    kept = "1 could go now, 2 more are kept back by rate, 0.25 a second are settled"
+    assert f"          {kept}\n" in f"{said}\n"
+    assert flows["local"]["backlog"] == 3 and flows["local"]["kept_by_rate"] == 2
 
 
 def test_workers_are_the_children_of_their_master() -> None:

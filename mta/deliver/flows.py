@@ -9,6 +9,8 @@ Invariants, each a test in tests/deliver/test_flows.py
          waits counts once.
     FW2  It is told at most once in EVERY, or in SELDOM where no channel has a target.
     FW3  Jobs of hosts that are dead or have not answered yet do not count.
+    FW4  Jobs that the rate of their host keeps back do, and are told apart: the queue
+         drains no faster than that.
 """
 
 from __future__ import annotations
@@ -37,10 +39,10 @@ class _Queue:
         self.looked = -SELDOM
 
     def look(self, mono: float, wall: float) -> None:
-        backlog = max(lane.index.answering for lane in self.lanes)
+        backlog, paced = max(lane.index.answering for lane in self.lanes)
         self.drain.note(sum(lane.settled for lane in self.lanes), backlog, mono)
         oldest = max((lane.age_of_latest(wall) for lane in self.lanes), default=0.0)
-        self.teller.tell(Flow(backlog, self.drain.rate, self.drain.drain, oldest), mono)
+        self.teller.tell(Flow(backlog, self.drain.rate, self.drain.drain, oldest, paced), mono)
 
 
 class Flows:

@@ -97,10 +97,11 @@ class Index:
         return self._to_go.count
 
     @property
-    def answering(self) -> int:
-        """How many of them are for hosts that answer: what the channel could work off."""
-        lines, unproven = self._to_go.lines, self._is_unproven
-        return sum([len(line) for host, line in lines.items() if not unproven(host)])
+    def answering(self) -> tuple[int, int]:
+        """How many of them are for hosts that answer, and how many of those a rate keeps."""
+        unproven, resting = self._is_unproven, self._resting
+        sizes = [(h in resting, len(x)) for h, x in self._to_go.lines.items() if not unproven(h)]
+        return sum([size for _, size in sizes]), sum([size for rests, size in sizes if rests])
 
     @property
     def full(self) -> bool:

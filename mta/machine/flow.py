@@ -1,6 +1,6 @@
 """Flows: what each deliver tells of the queues that it serves, for who lets mail in.
 
-    RUNTIME/flow/QUEUE.PID       "1 BACKLOG RATE DRAIN OLDEST MONO": see policy.admission.Flow
+    RUNTIME/flow/QUEUE.PID       "2 BACKLOG RATE DRAIN OLDEST PACED MONO": see policy.admission.Flow
 
 A file is replaced as a whole; one whose process is gone, or that is older than
 STALE, is nobody's word.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["STALE", "Teller", "read_flows"]
 
 STALE = 10.0  # seconds
-_VERSION = "1"
+_VERSION = "2"
 
 
 class Teller:
@@ -49,7 +49,8 @@ class Teller:
         idle = not flow.backlog
         if idle and self._idle:
             return
-        words = [_VERSION, *map(repr, (flow.backlog, flow.rate, flow.drain, flow.oldest, mono))]
+        told = (flow.backlog, flow.rate, flow.drain, flow.oldest, flow.paced, mono)
+        words = [_VERSION, *map(repr, told)]
         temporary = f"{self._path}.new"
         try:
             _remove(temporary)  # whatever it is: the folder may be another user's, and we root
@@ -88,8 +89,8 @@ def _read(path: str, mono: float) -> Flow | None:
         with open(path, encoding="ascii", errors="replace") as file:
             words = file.read(200).split()
         version, backlog, *rest = words
-        rate, drain, oldest, at = map(float, rest)
-        flow = Flow(int(backlog), rate, drain, oldest)
+        rate, drain, oldest, paced, at = map(float, rest)
+        flow = Flow(int(backlog), rate, drain, oldest, int(paced))
     except (OSError, ValueError):
         return None
     fresh = 0.0 <= mono - at < STALE or not flow.backlog

@@ -44,7 +44,9 @@ TAU = 20.0  # seconds over which the drain is an average
 class Flow:
     """What one deliver tells of one queue.
 
-    ``backlog`` are the jobs that could go now, hosts that do not answer left out;
+    ``backlog`` are the jobs that could go now, hosts that do not answer left out, and
+    ``paced`` those of them that only the rate of their host keeps back: a queue that
+    drains at a rate grows as old as that says.
     ``rate`` what it settles in a second just now, ``drain`` what it does when it has
     more than enough to do, below 0 if that is not known.  ``oldest`` is the age of
     the oldest of them where the deliver cannot see them all, else 0.
@@ -54,6 +56,7 @@ class Flow:
     rate: float
     drain: float
     oldest: float = 0.0
+    paced: int = 0
 
 
 @frozen

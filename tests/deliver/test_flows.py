@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from mta.config.model import HostRule
 from mta.deliver.flows import EVERY, SELDOM, Flows
 from mta.machine.flow import read_flows
 from mta.policy.admission import Flow, predicted_age
@@ -25,7 +28,7 @@ class Lane:
     def __init__(self, target: float = 0.0, queue: str = "smtp") -> None:
         self.channel: Any = type("Row", (), {"queue": queue, "target_age": target})
         self.index = self
-        self.answering = self.settled = 0
+        self.answering, self.settled = (0, 0), 0
         self.age = 0.0
 
     def age_of_latest(self, wall: float) -> float:
@@ -36,11 +39,11 @@ def test_fw1_channels_of_one_queue_add_up(tmp_path: Path) -> None:
     one, other, third = Lane(60.0), Lane(), Lane(queue="x")
     flows = Flows(str(tmp_path), [one, other, third])  # type: ignore[list-item]
     for second in range(8):
-        one.answering, other.answering = 90, 100
+        one.answering, other.answering = (90, 90), (100, 40)
         flows.tick(float(second), 1e9)
         one.settled, other.settled = one.settled + 3, other.settled + 2
     (flow,) = told(tmp_path, 8.0)
-    assert (flow.backlog, flow.drain) == (100, 5.0)
+    assert (flow.backlog, flow.paced, flow.drain) == (100, 40, 5.0)
     assert predicted_age([flow]) == 20.0
     flows.close()
     assert told(tmp_path, 8.0) == []
@@ -51,7 +54,7 @@ def test_fw2_it_is_told_now_and_then(tmp_path: Path) -> None:
         lane = Lane(target)
         flows = Flows(str(tmp_path), [lane])  # type: ignore[list-item]
         for step in range(1, 200):
-            lane.answering = step
+            lane.answering = step, 0
             flows.tick(step / 8, 1e9)
             (flow,) = told(tmp_path, step / 8)
             assert flow.backlog == 1 + int((step - 1) / 8 / every) * every * 8
@@ -79,6 +82,34 @@ def test_fw3_the_dead_and_those_who_say_nothing_do_not_count(tmp_path: Path) -> 
     house.pump()
     assert house.lane.settled == 1
     assert backlog() == 28  # 30 less the one that went and the one that goes
+    flows.close()
+
+
+def test_fw4_what_a_rate_keeps_back_counts_and_is_told_apart(tmp_path: Path) -> None:
+    house = House(hosts=(HostRule(("slow",), rate=(1, 10.0)),))
+    flows = Flows(str(tmp_path), [house.lane])
+    house.lane.offer(house.queue(*["slow"] * 100))
+    mono = house.clock.monotonic
+    for _ in range(40):
+        house.pump()
+        for tag in list(house.program.sent):
+            house.answer(tag, OK)
+        house.pump()
+        house.clock.now += SELDOM
+        flows.tick(mono(), house.clock.wall())
+    (flow,) = told(tmp_path, mono())
+    assert flow.backlog == 100 - house.lane.settled and flow.paced == flow.backlog > 50
+    assert flow.drain == pytest.approx(0.1, rel=0.3)  # its rate is what the queue drains at
+    assert predicted_age([flow]) == pytest.approx(flow.backlog / 0.1, rel=0.3)
+    house.queue(*["free"] * 3)
+    house.lane.sweep()
+    house.pump()
+    for tag in list(house.program.sent):
+        house.answer(tag, OK)
+    house.clock.now += SELDOM
+    flows.tick(mono(), house.clock.wall())
+    (flow,) = told(tmp_path, mono())
+    assert flow.paced >= flow.backlog - 3
     flows.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 from mta.machine.flow import STALE, Teller, read_flows
 from mta.policy.admission import Flow
 
-FLOW = Flow(1200, 30.5, 28.25, 3.0)
+FLOW = Flow(1200, 30.5, 28.25, 3.0, 7)
 
 
 def told(runtime: Path, mono: float = 100.0) -> dict[str, list[Flow]]:
@@ -33,7 +33,8 @@ def test_fl1_what_is_told_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "1 5 x 3 0 99", "2 5 1.0 1.0 0.0 99.0", "1 5 1.0 1.0 0.0", "\0\xff" * 50]
+    "text",
+    ["", "2", "2 5 x 3 0 0 99", "1 5 1.0 1.0 0.0 99.0", "2 5 1.0 1.0 0.0 99.0", "\0\xff" * 50],
 )
 def test_fl1_what_is_no_record_is_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "flow").mkdir()
@@ -47,7 +48,7 @@ def test_fl2_the_dead_and_the_stuck_do_not_count(tmp_path: Path) -> None:
     teller = Teller(str(tmp_path), "smtp")
     teller.tell(FLOW, 100.0)
     left = tmp_path / "flow" / f"smtp.{dead.pid}"
-    left.write_text("1 5 1.0 1.0 0.0 100.0\n")
+    left.write_text("2 5 1.0 1.0 0.0 0 100.0\n")
     assert told(tmp_path, 100.0) == {"smtp": [FLOW]}
     assert told(tmp_path, 100.0 + STALE) == {}
     assert told(tmp_path, 99.0) == {}  # of another boot
@@ -64,7 +65,7 @@ def test_fl3_nothing_is_written_while_nothing_waits(tmp_path: Path) -> None:
     assert not path.exists()
     teller.tell(FLOW, 3.0)
     teller.tell(Flow(0, 4.0, -1.0), 4.0)
-    assert path.read_text().startswith("1 0 4.0 ")
+    assert path.read_text().startswith("2 0 4.0 ")
 
 
 def test_a_folder_that_cannot_be_written_is_no_trouble(tmp_path: Path) -> None:
