@@ -18,12 +18,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from mta.config.load import load_config
+from mta.config.model import Config
 from mta.config.queues import modes, paths
 from mta.errors import PosthouseError, SpoolError, exit_code, spelt
 from mta.machine.log import Log
 from mta.machine.process import Signals, die_with_parent, set_title
 from mta.machine.wake import Bell, Ear
 from mta.policy.modes import BACKGROUND, rings
+from mta.policy.order import Order
 from mta.spool.checking import Finding, check, set_aside
 from mta.spool.cleaning import SHARDS, clean
 from mta.spool.entry import Envelope
@@ -47,8 +49,13 @@ ORPHAN_AGE = 4 * 3600.0  # seconds; younger bodies may be on their way
 class Daemon:
     """One intake; run() returns when it is told to stop."""
 
-    def __init__(self, spool: Spool, runtime: str, log: Log, modes: Mapping[str, str]) -> None:
-        """Serve ``spool``; wake delivers through ``runtime``, as the queues' ``modes`` say."""
+    def __init__(
+        self, spool: Spool, runtime: str, log: Log, modes: Mapping[str, str], order: Order
+    ) -> None:
+        """Serve ``spool``; wake delivers through ``runtime``, as the queues' ``modes`` say.
+
+        ``order`` says whose jobs are made first.
+        """
         self._log = log
         self._ear = Ear(runtime, "intake")
         self._bell = Bell(runtime)
@@ -58,7 +65,7 @@ class Daemon:
         def wakes(queue: str, mode: str) -> bool:
             return rings(modes.get(queue, BACKGROUND), mode)
 
-        self._intake = Intake(spool, self._ring, self._queued, rings=wakes)
+        self._intake = Intake(spool, self._ring, self._queued, rings=wakes, order=order)
         self._spool = spool
         self._taken = 0
         self._shard = 0
@@ -97,6 +104,7 @@ class Daemon:
                     surveyed = now
                     set_title(f"intake: {self._taken} messages taken in")
                 pause = RETRY if self._bell.pending else max(0.0, surveyed + SURVEY - now)
+                pause = 0.0 if self._intake.behind else pause
             except SpoolError as error:
                 self._log.warning(str(error))
                 pause = PAUSE
@@ -161,6 +169,16 @@ class Daemon:
         self._log.flush()
 
 
+def order_of(config: Config) -> Order:
+    """Return the order in which jobs are made: what holds back bulk, or floods, least or anywhere.
+
+    Each channel puts its own in the order that it wants.
+    """
+    channels = config.channels
+    delay = min([channel.bulk_delay for channel in channels], default=0.0)
+    return Order(bulk_delay=delay, fair=any(channel.fair_authors for channel in channels))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the daemon; return an exit status."""
     words = sys.argv[1:] if arguments is None else arguments
@@ -175,7 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.set_inheritable(lock, False)
         log = Log(config.log.dir, config.log.formats, "intake")
         spool = Spool.open(config.spool, paths=paths(config))
-        daemon = Daemon(spool, config.runtime, log, modes(config))
+        daemon = Daemon(spool, config.runtime, log, modes(config), order_of(config))
         log.started("intake", words)
         daemon.run(signals)
         log.stopped("intake")

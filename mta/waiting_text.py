@@ -73,7 +73,7 @@ def _head(wait: Wait, now: float) -> str:
 def _body(config: Config, wait: Wait, now: float, load: float) -> Iterator[str]:
     best = wait.outlooks[0] if wait.outlooks else None
     if wait.job.untaken:
-        yield "accepted; it is in the journal, and no intake has come yet"
+        yield "accepted; it is in the journal, and intake has not come to it yet"
     elif best is not None and best.where in BUSY:
         yield _busy(best, now)
     elif wait.locked_by:

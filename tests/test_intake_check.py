@@ -28,7 +28,7 @@ def test_the_spool_is_checked_in_slices_and_what_is_wrong_is_told(
     (tmp_path / "spool" / names[1].path).chmod(0o604)
     (tmp_path / "run").mkdir(exist_ok=True)
     log = Log(config.log.dir, config.log.formats, "intake")
-    daemon = intake.Daemon(spool, config.runtime, log, modes(config))
+    daemon = intake.Daemon(spool, config.runtime, log, modes(config), intake.order_of(config))
     daemon._intake.step()
     now = daemon._checked
     daemon._check(now + intake.CHECKING - 1)

@@ -222,4 +222,4 @@ def test_mail_that_no_intake_has_seen_is_listed_with_the_reason(tmp_path: Path) 
     (entry,) = listing.jobs(Spool.open(str(tmp_path / "spool")))
     assert entry.envelope.id == ident
     (line,) = listing.lines(str(tmp_path / "spool"), Wanted(), 0.0)
-    assert "no intake has come yet" in line
+    assert "intake has not come to it yet" in line

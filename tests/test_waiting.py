@@ -266,5 +266,5 @@ def test_what_is_in_the_journal_only_is_told_as_that(house):
     found = Found((Job(house.name, entry, True),))
     (wait,) = gather(house.config, found, house.now)
     text = "\n".join(tell(house.config, wait, house.now, 0.0))
-    assert "accepted; it is in the journal, and no intake has come yet" in text
+    assert "accepted; it is in the journal, and intake has not come to it yet" in text
     assert "nobody serves" not in text

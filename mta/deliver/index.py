@@ -184,7 +184,7 @@ class Index:
         if dead:
             pile.add((place, self._serial, name))
             return True
-        place = self._order.enter(_author(name), place)
+        place = self._order.enter(name.flood, place)
         if pile.add((place, self._serial, name)) or host not in self._queued:
             self.ready(host)
         return True
@@ -199,7 +199,7 @@ class Index:
         for _, _, name in items:
             self._known.pop(name.key, None)
             if alive:
-                self._order.leave(_author(name))
+                self._order.leave(name.flood)
                 self._miss(name)
 
     def ready(self, host: Host) -> None:
@@ -290,7 +290,7 @@ class Index:
             self._turns.pop(host, None)
             self._cold.discard(host)
         self._taken += 1
-        self._order.leave(_author(name))
+        self._order.leave(name.flood)
         return name
 
     def _turn(self, host: Host) -> None:
@@ -329,7 +329,7 @@ class Index:
         self._cold.discard(host)
         items = self._to_go.take(host)
         for _, _, name in items:
-            self._order.leave(_author(name))
+            self._order.leave(name.flood)
         self._drop(self._shelved.give(host, items), alive=False)
         return [name for _, _, name in sorted(self._shelved.lines.get(host, ()))]
 
@@ -343,7 +343,7 @@ class Index:
             return
         items = self._shelved.take(host)
         for place, _, name in items:
-            self._order.rejoin(_author(name), place)
+            self._order.rejoin(name.flood, place)
         self._drop(self._to_go.give(host, items), alive=True)
         self.ready(host)
 
@@ -393,8 +393,3 @@ class Index:
                 self._admit(key, name, attempts)
             most -= 1
         return not most
-
-
-def _author(name: JobName) -> str:
-    """Whose flood a name may be part of: urgent mail does not wait for one's own bulk."""
-    return name.tag[:1] + name.author if name.tag else ""

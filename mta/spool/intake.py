@@ -5,6 +5,9 @@ journal, and makes from each record job files in q.QUEUE/, unsynced, and of a
 large body its file in msg/; a small body stays in its segment.  Mail that is
 delivered at once never costs another sync, nor a copy.
 
+What has been read stands in line (line.py) until its jobs are made, a batch at a time,
+so that a flood holds up nobody else's mail.
+
 There is no second path for bad days: after a crash the same loop reads the
 segments that are left, skips what done/ marks, and makes whatever is missing
 or torn again.  Until it has caught up once since the machine started, no job
@@ -26,19 +29,21 @@ from __future__ import annotations
 import time
 
 from mta.errors import SpoolError
+from mta.policy.order import Order
 from mta.spool import layout
 from mta.spool.entry import Envelope, decode_envelope, mode_of
-from mta.spool.frames import BODY, MESSAGE, SEGMENT, Closing, read_frame
+from mta.spool.following import Followed, Window
 from mta.spool.layout import JobName
+from mta.spool.line import Line
 from mta.spool.making import Maker
 from mta.spool.marks import read_marks
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from mta.spool.fs import Fs
     from mta.spool.journal import Synced
+    from mta.spool.line import Record
     from mta.spool.spool import Spool
 
 __all__ = ["Intake", "take_in", "try_lock"]
@@ -47,8 +52,9 @@ CHECKPOINT_AGE = 30.0  # seconds that a complete segment waits for its mail to b
 CHECKPOINT_SEGMENTS = 1000  # complete segments beyond which the oldest are not waited for
 CHECKPOINT_OCTETS = 1 << 28  # octets of complete segments, likewise
 CHECKPOINT_SLICE = 200  # jobs synced by one call: new mail does not wait for old
+AHEAD = 256  # messages that are looked at in a step while the line is full
 MARKS_LIMIT = 1 << 26
-WINDOW = 1 << 18  # octets of a segment read at a time
+BATCH = 64  # messages, or jobs, that are made before delivers are told of them
 
 
 def try_lock(spool: Spool) -> int | None:
@@ -66,41 +72,6 @@ def try_lock(spool: Spool) -> int | None:
     return None
 
 
-class _Followed:
-    """A segment on its way from the journal to the queue."""
-
-    def __init__(self, name: str, fd: int, now: float) -> None:
-        self.name = name
-        self.fd = fd
-        self.offset = 0  # where the next message begins
-        self.told = 0  # how far its writer said that it is synced
-        self.complete_since = 0.0  # when its writer was first seen gone; 0 while it lives
-        # Jobs made or found and not marked yet: name, and where the body's frame begins.
-        self.jobs: dict[str, tuple[JobName, int]] = {}
-        self.directories: set[str] = set()  # where its jobs lie or lay
-        self.marked = 0  # octets of the done file read
-        self.pinned = False  # a sync of its jobs failed: it stays until all are finished
-        self.begun = now
-
-
-class _Window:
-    """Reads a segment in large pieces: small frames cost no system call each."""
-
-    def __init__(self, fs: Fs, fd: int) -> None:
-        self._fs = fs
-        self._fd = fd
-        self._data = b""
-        self._begin = 0
-
-    def read(self, size: int, offset: int) -> bytes:
-        """Return ``size`` octets at ``offset``; fewer only at the end of the file."""
-        at = offset - self._begin
-        if at < 0 or at + size > len(self._data):
-            self._data = self._fs.read(self._fd, max(size, WINDOW), offset)
-            self._begin, at = offset, 0
-        return self._data[at : at + size]
-
-
 class Intake:
     """The queue's side of the journal; holds the intake lock as long as it lives."""
 
@@ -111,12 +82,14 @@ class Intake:
         on_message: Callable[[Envelope], None],
         clock: Callable[[], float] = time.time,
         rings: Callable[[str, str], bool] = lambda queue, mode: True,
+        order: Order | None = None,
     ) -> None:
         """Follow the journal of ``spool``, under the intake lock that the caller holds.
 
         ``on_jobs`` is told the jobs of each step, to wake delivers; only those of which
         ``rings`` says so, by their queue and by what mode their message asks for;
-        ``on_message`` the envelope of each message that is new, to log it.
+        ``on_message`` the envelope of each message that is new, to log it.  ``order`` says
+        whose jobs are made first where more has come than can be made at once.
         """
         self._spool = spool
         self._fs = spool.fs
@@ -124,10 +97,17 @@ class Intake:
         self._on_jobs = on_jobs
         self._on_message = on_message
         self._rings = rings
-        self._followed: dict[str, _Followed] = {}
+        self._followed: dict[str, Followed] = {}
         self._surveyed = False
         self._named = False  # whether this step has synced the names in journal/
         self._maker = Maker(spool, trusting=spool.ready)
+        self._line = Line(Order() if order is None else order)
+        self._turns = 0
+
+    @property
+    def behind(self) -> bool:
+        """Whether more could be taken in at once."""
+        return bool(self._line) or any(f.unread for f in self._followed.values())
 
     def told(self, synced: Synced) -> None:
         """Note how far a writer has synced a segment."""
@@ -140,24 +120,76 @@ class Intake:
         if followed is not None:
             followed.told = max(followed.told, synced.offset)
 
-    def step(self, survey: bool = True) -> int:
-        """Take in what has been accepted; return how many messages.
+    def step(self, survey: bool = True, most: int = BATCH) -> int:
+        """Take in what has been accepted, about ``most`` messages; return how many.
 
         With ``survey`` the journal is listed, which finds segments that no
-        wake-up named, and writers that are gone.  SpoolError if the disk fails:
-        what was not taken in is taken in by a later step.
+        wake-up named, and writers that are gone.  Before the first of them has ended all
+        that is there is taken in.  SpoolError if the disk fails: what was not taken
+        in is taken in by a later step.
         """
         self._named = False
         try:
             if survey:
                 self._survey()
-            taken = [self._take(followed) for followed in list(self._followed.values())]
+            for followed in self._followed.values():
+                followed.allow(self._sync_names)
+            self._fill()
+            if self._line.full and self._maker.trusting:
+                self._look_ahead()
+            taken = self._make_some(most)
+            while self.behind and not self._maker.trusting:
+                self._fill()
+                taken += self._make_some(most)
             if survey:
                 self._spool.mark_ready()
                 self._maker.trusting = True
         except OSError as error:
             raise SpoolError(f"intake: {error.strerror}: {error.filename or ''}") from error
-        return sum(taken)
+        return taken
+
+    def _sync_names(self) -> None:
+        """Sync the names of segments, once a step."""
+        if not self._named:
+            self._fs.sync_directory("journal")
+            self._named = True
+
+    def _fill(self) -> None:
+        """Read on, a slice of each segment in turn, until all is read or the line is full."""
+        while reading := [f for f in self._followed.values() if f.unread]:
+            for followed in sorted(reading, key=lambda each: each.turn):
+                if self._line.full:
+                    return
+                self._turns += 1
+                followed.turn = self._turns
+                followed.read(self._line)
+
+    def _look_ahead(self) -> None:
+        """Look for who may pass, at AHEAD messages, a slice of each segment in turn."""
+        seen = 0
+        unseen = [followed for followed in self._followed.values() if followed.unseen]
+        while unseen and seen < AHEAD:
+            followed = min(unseen, key=lambda each: each.scouted)
+            self._turns += 1
+            followed.scouted = self._turns
+            found = followed.look_ahead(self._line)
+            seen += found
+            if not (found and followed.unseen):
+                unseen.remove(followed)
+
+    def _make_some(self, most: int) -> int:
+        """Make the jobs of those who stand first in line; return of how many messages."""
+        made: list[JobName] = []
+        taken = 0
+        try:
+            while taken < most and len(made) < BATCH and (first := self._line.first):
+                made += self._make(*first)
+                self._line.leave()
+                taken += 1
+        finally:
+            if made:
+                self._on_jobs(made)  # also where the disk fails: they are not made again
+        return taken
 
     def _survey(self) -> None:
         segments = self._fs.list("journal")
@@ -173,7 +205,7 @@ class Intake:
             if not followed.complete_since and self._fs.lock(followed.fd):
                 followed.complete_since = self._clock()
 
-    def _follow(self, name: str) -> _Followed | None:
+    def _follow(self, name: str) -> Followed | None:
         """Begin to follow a segment; its done file is made before its first job."""
         if not layout.valid_id(name):
             return None
@@ -189,84 +221,24 @@ class Intake:
         except OSError:
             self._fs.close(fd)
             raise
-        followed = self._followed[name] = _Followed(name, fd, self._clock())
+        followed = self._followed[name] = Followed(self._fs, name, fd)
         return followed
 
-    def _take(self, followed: _Followed) -> int:
-        """Make the messages that stand whole and synced in one segment."""
-        size = self._fs.stat(followed.fd)[0]
-        if size <= followed.offset:
-            return 0
-        if followed.told <= followed.offset or (followed.complete_since and followed.told < size):
-            # No wake-up spoke of these octets: their writer may have died before
-            # its sync.  What is delivered must first have been accepted.
-            self._fs.sync(followed.fd)
-            if not self._named:
-                self._fs.sync_directory("journal")
-                self._named = True
-            followed.told = size
-        return self._read(followed, min(size, followed.told))
-
-    def _read(self, followed: _Followed, limit: int) -> int:
-        at, taken, made = followed.offset, 0, []
-        pieces: list[tuple[int, int]] = []
-        window = _Window(self._fs, followed.fd)
-        while at < limit:
-            frame = read_frame(window.read, at)
-            if frame is None:
-                break
-            if frame.kind == BODY:
-                pieces.append((at, frame.end))
-            elif frame.kind == MESSAGE:
-                try:
-                    made += self._make(followed, window, pieces, frame.data)
-                except OSError:
-                    self._on_jobs(made)  # those before it are not made again
-                    raise
-                taken += 1
-            if frame.kind in (MESSAGE, SEGMENT):
-                pieces = []
-                followed.offset = frame.end
-            at = frame.end
-        if followed.complete_since and at < limit:
-            self._set_aside(followed, at, limit)
-        if made:
-            self._on_jobs(made)
-        return taken
-
-    def _make(
-        self, followed: _Followed, window: _Window, pieces: list[tuple[int, int]], data: bytes
-    ) -> list[JobName]:
-        closing = Closing.decode(data)
-        jobs, new = self._maker.make(closing, window.read, pieces, followed.name)
+    def _make(self, record: Record, followed: Followed) -> list[JobName]:
+        """Make a message's jobs; return those of which delivers are told."""
+        closing = record.closing
+        read = Window(self._fs, followed.fd).read
+        jobs, new = self._maker.make(closing, read, record.pieces, followed.name)
         for job in jobs:
             followed.jobs[job.key] = (job, closing.body_at)
-        for path, _ in closing.files:  # of finished jobs, too: see _remove
-            name = self._maker.name(path)
-            followed.directories.update([] if name is None else [name.directory])
+        names: Iterable[JobName | None] = jobs
+        if len(jobs) < len(closing.files):  # of finished jobs, too: see _remove
+            names = [self._maker.name(path) for path, _ in closing.files]
+        followed.directories.update([name.directory for name in names if name is not None])
         if new:
             self._on_message(decode_envelope(closing.files[0][1]))
         mode = mode_of(closing.files[0][1])
         return [job for job in jobs if self._rings(job.queue, mode)]
-
-    def _set_aside(self, followed: _Followed, at: int, limit: int) -> None:
-        """Keep what follows the last whole frame of a complete segment, unless it is one tear.
-
-        A writer that was killed leaves one torn record, of which nobody was
-        told; anything after that is damage to accepted mail.
-        """
-        rest = self._fs.read(followed.fd, limit - at, at)
-        if b"\nM " in rest[1:]:
-            path = f"bad/journal.{followed.name}"
-            self._fs.unlink(path)
-            fd = self._fs.create(path)
-            try:
-                self._fs.write(fd, rest)
-                self._fs.sync(fd)
-            finally:
-                self._fs.close(fd)
-            self._fs.sync_directory("bad")
-        followed.offset = limit
 
     def checkpoint(self, at_once: bool = False) -> int:
         """Remove segments that nothing needs any more; return how many complete ones are left.
@@ -290,7 +262,7 @@ class Intake:
                 )
                 if due and not followed.pinned and (at_once or slice_left > 0):
                     slice_left -= self._sync_waiting(followed, None if at_once else slice_left)
-                if not followed.jobs:
+                if followed.taken and not followed.jobs:
                     octets -= followed.offset
                     finished.append(followed)
             self._remove(finished)
@@ -298,11 +270,11 @@ class Intake:
             raise SpoolError(f"checkpoint: {error.strerror}: {error.filename or ''}") from error
         return len(complete) - len(finished)
 
-    def _sync_waiting(self, followed: _Followed, most: int | None) -> int:
+    def _sync_waiting(self, followed: Followed, most: int | None) -> int:
         """Sync up to ``most`` of a segment's waiting jobs; return how many."""
         waiting = list(followed.jobs.values())[:most]
         try:
-            self._maker.sync(waiting, _Window(self._fs, followed.fd).read)
+            self._maker.sync(waiting, Window(self._fs, followed.fd).read)
         except OSError:
             # S10: the kernel may have dropped those pages, and the next sync would not say so.
             followed.pinned = True
@@ -311,7 +283,7 @@ class Intake:
             del followed.jobs[name.key]
         return len(waiting)
 
-    def _read_marks(self, followed: _Followed) -> None:
+    def _read_marks(self, followed: Followed) -> None:
         fd = self._fs.open(f"done/{followed.name}")
         try:
             data = self._fs.read(fd, MARKS_LIMIT, followed.marked)
@@ -323,7 +295,7 @@ class Intake:
             if recipients is None:
                 followed.jobs.pop(key, None)
 
-    def _remove(self, finished: list[_Followed]) -> None:
+    def _remove(self, finished: list[Followed]) -> None:
         """Remove segments, then their marks; one sync of each directory serves all.
 
         The marks may go only when the removal of the jobs they speak of is on

@@ -213,6 +213,14 @@ class JobName:
         return self.tag[3:]
 
     @property
+    def flood(self) -> str:
+        """Whose flood it may be part of; "" if unknown.
+
+        Urgent mail does not wait for one's own bulk.
+        """
+        return self.tag[:1] + self.author if self.tag else ""
+
+    @property
     def octets(self) -> int:
         """The message's size, within a factor of two; 0 if unknown."""
         return _unscale(self.tag[1:2])

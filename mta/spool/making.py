@@ -22,7 +22,7 @@ from mta.types import DELIVERED, Outcome, Reply
 from mta.values import TYPE_CHECKING, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from mta.spool.frames import Closing
     from mta.spool.spool import Spool
@@ -83,7 +83,7 @@ class Maker:
         return finished
 
     def make(
-        self, closing: Closing, read: Read, pieces: list[tuple[int, int]], segment: str
+        self, closing: Closing, read: Read, pieces: Sequence[tuple[int, int]], segment: str
     ) -> tuple[list[JobName], bool]:
         """Make a message's files; return its jobs that are not finished, and whether it is new.
 
@@ -105,7 +105,7 @@ class Maker:
         closing: Closing,
         files: list[tuple[JobName, bytes]],
         read: Read,
-        pieces: list[tuple[int, int]],
+        pieces: Sequence[tuple[int, int]],
         segment: str,
     ) -> tuple[list[JobName], bool]:
         """Make what is missing or torn of a message that may have been made before."""
@@ -147,7 +147,7 @@ class Maker:
                 self._spool.remove(name, len(closing.files))
 
     def _body(
-        self, closing: Closing, read: Read, pieces: list[tuple[int, int]], look: bool
+        self, closing: Closing, read: Read, pieces: Sequence[tuple[int, int]], look: bool
     ) -> None:
         path = layout.body_path(closing.id)
         if look:

@@ -23,7 +23,8 @@ __all__ = ["SHOWN", "untaken"]
 
 SHOWN = 10_000
 MARKS_LIMIT = 1 << 26
-WHY = Outcome(Reply(451, "4.3.2", "accepted; it is in the journal, and no intake has come yet"))
+TEXT = "accepted; it is in the journal, and intake has not come to it yet"
+WHY = Outcome(Reply(451, "4.3.2", TEXT))
 
 
 def _any(_name: JobName) -> bool:

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mta.errors import SpoolError
-from mta.spool import journal, layout
+from mta.policy.order import RANDOM, Order
+from mta.spool import journal, layout, line
 from mta.spool.entry import Entry, Envelope, Settlement
-from mta.spool.intake import Intake, try_lock
+from mta.spool.intake import BATCH, Intake, try_lock
 from mta.spool.places import Places
 from mta.spool.spool import Spool
 from mta.types import DEFERRED, DELIVERED, FAILED, FINAL, Job, Mailbox, Outcome, Recipient, Reply
@@ -32,6 +33,7 @@ REPLIES = {
 }
 HOSTS = ["one.test", "two.test", "three.test"]
 fuses = st.one_of(st.none(), st.integers(0, 25))
+LINE = line.LIMIT
 seeds = st.integers(0, 2**32)
 
 
@@ -59,6 +61,7 @@ def jobs_for(hosts: int, recipients: int) -> list[Job]:
 class SpoolMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
+        line.LIMIT = 2 * line.EACH  # so that it is full often, and some pass it
         self.disk = Disk()
         self.now = 1_800_000_000.0
         self.bodies: dict[str, bytes] = {}
@@ -108,7 +111,8 @@ class SpoolMachine(RuleBasedStateMachine):
             if try_lock(self.spool["intake"]) is None:
                 return None
             self.intake = Intake(
-                self.spool["intake"], lambda names: None, self._seen, clock=self._clock
+                *(self.spool["intake"], lambda names: None, self._seen, self._clock),
+                order=Order(RANDOM, draw=Random(4).random),  # the promises rest on no order
             )
         return self.intake
 
@@ -159,13 +163,13 @@ class SpoolMachine(RuleBasedStateMachine):
         draft.write(b"z" * 3000)
         draft.abort()
 
-    @rule(fuse=fuses, survey=st.booleans())
-    def take_in(self, fuse: int | None, survey: bool) -> None:
+    @rule(fuse=fuses, survey=st.booleans(), most=st.sampled_from([1, BATCH]))
+    def take_in(self, fuse: int | None, survey: bool, most: int = BATCH) -> None:
         self.process["intake"].fuse = fuse
         try:
             intake = self._running()
             if intake is not None:
-                intake.step(survey=survey or not self.spool["intake"].ready)
+                intake.step(survey or not self.spool["intake"].ready, most)
         except Killed:
             self._die("intake")
         self.process["intake"].fuse = None
@@ -304,6 +308,7 @@ class SpoolMachine(RuleBasedStateMachine):
         """S1, S2, S4: after it all, everyone who was promised a message has had it."""
         if not hasattr(self, "disk"):
             return
+        line.LIMIT = LINE
         for name in ("writer", "intake", "d1", "d2"):
             self.process[name].kill()
             self._start(name)
