@@ -2,7 +2,7 @@
 
 An id names an hour, and with it the directories to look into.  An address names its
 host words: names are chosen by those before any file is opened, the oldest first,
-until the time is up; what was not looked at is told.
+until the time is up, however many an hour holds; what was not looked at is told.
 
 Units    Seconds of the monotonic clock for the time that looking may take.
 
@@ -10,22 +10,25 @@ Invariants, each a property in tests/test_finding.py
     FI1  With time enough, every job of a recipient is found whose host is the address's
          own or where mail for it goes now; with ``everywhere``, every job of it.
     FI2  What is found is a recipient's; when time is up, that is said.
+    FI3  All jobs of a message are found, and nothing is read when they are: its hour may
+         hold a million.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from mta.address import parse_mailbox
 from mta.config.routing import router
 from mta.errors import UsageError
 from mta.machine.logline import printable
 from mta.spool.layout import host_word, valid_id
-from mta.spool.names import for_hosts
+from mta.spool.names import for_hosts, of_message
 from mta.spool.spool import Spool
 from mta.spool.untaken import untaken
-from mta.values import TYPE_CHECKING, frozen
+from mta.values import TYPE_CHECKING, frozen, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LOOKING", "SHOWN", "Found", "Job", "find"]
 
-LOOKING = 0.2  # seconds that looking for an address may take: half a second in all
+LOOKING = 0.15  # seconds that looking for an address may take: half a second in all
 SHOWN = 100  # jobs that are told of, unless all are asked for
 OPENED = 10_000  # names of one hour that are opened, unless all are asked for
 EVERY = 1 << 40
@@ -54,15 +57,17 @@ class Job:
 
 @frozen
 class Found:
-    """The jobs, the oldest first; how many names were not opened, and hours not looked into.
+    """The jobs, the oldest first; how many names were not opened, and hours not read to the end.
 
-    ``mailbox`` is the address that was asked for, None for all recipients of a message.
+    ``mailbox`` is the address that was asked for, None for all recipients of a message;
+    ``took`` is how long it took.
     """
 
     jobs: tuple[Job, ...]
     names_left: int = 0
     hours_left: int = 0
     mailbox: Mailbox | None = None
+    took: float = 0.0
 
     def about(self, recipient: Recipient) -> bool:
         """Tell whether ``recipient`` was asked for, by itself or as what an alias made of it."""
@@ -81,21 +86,35 @@ def find(
     ``everywhere`` takes as long as it takes, and looks at all jobs of all hosts.
     """
     spool = Spool.open(config.spool)
+    began = clock()
     if valid_id(subject):
-        return _of_message(spool, subject, everywhere=everywhere)
-    if "@" not in subject:
+        found = _of_message(spool, subject, everywhere=everywhere)
+    elif "@" in subject:
+        found = _Search(config, subject, clock, began, everywhere=everywhere).run(spool)
+    else:
         raise UsageError(f"{printable(subject)} is neither a message id nor an address")
-    search = _Search(config, subject, clock, everywhere=everywhere)
-    return search.run(spool)
+    return replace(found, took=clock() - began)
 
 
 def _of_message(spool: Spool, ident: str, *, everywhere: bool) -> Found:
-    names = spool.find(ident)
+    names = spool.find(ident) if everywhere else _names(spool, ident)
     some = names if everywhere else names[:SHOWN]
     jobs = list(_opened(spool, some))
     if not names:
         jobs = [Job(n, e, True) for n, e in untaken(spool, lambda name: name.id == ident)]
     return Found(tuple(jobs), len(names) - len(some))
+
+
+def _names(spool: Spool, ident: str) -> list[JobName]:
+    """Return the jobs of a message; its hour is read no further than to the last of them."""
+    found: list[JobName] = []
+    entry = None
+    for names in of_message(spool.fs, ident):
+        found += names
+        entry = spool.peek(found[0]) if entry is None and found else entry
+        if entry is not None and len(found) >= entry.envelope.jobs:
+            break
+    return sorted(found, key=lambda name: name.number)
 
 
 def _opened(spool: Spool, names: Iterable[JobName]) -> Iterator[Job]:
@@ -109,7 +128,13 @@ class _Search:
     """One search for the jobs of an address."""
 
     def __init__(
-        self, config: Config, address: str, clock: Callable[[], float], *, everywhere: bool
+        self,
+        config: Config,
+        address: str,
+        clock: Callable[[], float],
+        began: float,
+        *,
+        everywhere: bool,
     ) -> None:
         way = router(config)
         try:
@@ -121,13 +146,16 @@ class _Search:
         self._hosts = {host_word(host) for host in hosts}
         self._everywhere = everywhere
         self._clock = clock
-        self._until = clock() + LOOKING
+        self._until = began + LOOKING
         self._jobs: list[Job] = []
         self._names_left = 0
 
     @property
     def _over(self) -> bool:
-        return not self._everywhere and (len(self._jobs) >= SHOWN or self._clock() >= self._until)
+        return self._is_past(self._until) or (not self._everywhere and len(self._jobs) >= SHOWN)
+
+    def _is_past(self, until: float) -> bool:
+        return not self._everywhere and self._clock() >= until
 
     def run(self, spool: Spool) -> Found:
         """Look into the newest hour, where what one asks about mostly is, then the oldest first."""
@@ -142,7 +170,7 @@ class _Search:
             if self._over:
                 left += 1
                 continue
-            self._look(spool, queue, hour, there)
+            left += not self._look(spool, queue, hour, there)
         if not self._over:
             self._jobs += [Job(n, e, True) for n, e in untaken(spool, self._may) if self._is(e)]
         jobs = sorted(self._jobs, key=lambda job: (job.name.id, job.name.number))
@@ -155,12 +183,16 @@ class _Search:
         asked = Found((), mailbox=self._mailbox)
         return any(asked.about(recipient) for recipient, _ in entry.pending)
 
-    def _look(self, spool: Spool, queue: str, hour: str, there: list[int]) -> None:
+    def _look(self, spool: Spool, queue: str, hour: str, there: list[int]) -> bool:
+        """Look into an hour; return whether it was read to its end."""
         hosts, most = (None, EVERY) if self._everywhere else (self._hosts, OPENED)
-        names, count = for_hosts(spool.fs, queue, hour, there, hosts, most)
-        for at, name in enumerate(names):
+        half = (self._clock() + self._until) / 2  # then what was found is opened
+        over = partial(self._is_past, half)
+        names, count, whole = for_hosts(spool.fs, queue, hour, there, hosts, most, over)
+        self._names_left += count
+        for name in names:
             if self._over:
-                self._names_left += count - at
-                return
+                break
+            self._names_left -= 1
             self._jobs += [job for job in _opened(spool, [name]) if self._is(job.entry)]
-        self._names_left += count - len(names)
+        return whole

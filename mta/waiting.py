@@ -10,7 +10,8 @@ Invariants, each a test in tests/test_waiting.py
     WG1  Recipients whose attempts came to the same are told of together, and all are told of.
     WG2  ``earliest`` is the first time at which one that runs would take the job, 0.0 where
          an event decides, or nobody.
-    WG3  No answer in LIMIT seconds is told as that, and nothing is waited for beyond.
+    WG3  No answer within LIMIT seconds from when looking for the jobs began is told as
+         that, and nothing is waited for beyond; but each has LEAST seconds.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["BUSY", "LIMIT", "Outlook", "Wait", "gather", "outlook"]
 
 PLAIN = ("local", "pipe", "list")  # programs that connect to nobody
-LIMIT = 0.3  # seconds that answers may take, all together
+LIMIT, LEAST = 0.35, 0.2  # seconds that finding jobs and all answers may take; that answers may
 BUSY = (IN_FLIGHT, SETTLING)
 
 
@@ -109,7 +110,7 @@ def gather(config: Config, found: Found, now: float) -> Iterator[Wait]:
     for job in jobs:
         if not job.untaken:
             files.setdefault(job.name.queue, []).append(job.name.file)
-    answers = ask(config.runtime, files, LIMIT)
+    answers = ask(config.runtime, files, max(LEAST, LIMIT - found.took))
     said: dict[str, list[tuple[int, Answer, tuple[LaneAnswer, ...]]]] = {}
     shared = _Shared(config, now)
     strange: set[int] = set()  # who said what we do not understand

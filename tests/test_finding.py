@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mta import finding
 from mta.errors import UsageError
 from mta.finding import find
+from mta.spool import names
+from mta.spool.fs import Fs
 from mta.spool.spool import Spool
 from mta.types import Job, Mailbox, Recipient
 from tests.queued import ALICE, accept, new_config
@@ -95,7 +98,7 @@ def test_the_newest_hour_is_looked_into_before_time_is_up(tmp_path):
     ident = accept(Spool.open(config.spool), "bob@far.example")
     for hour in ("2020010100", "2020010101"):
         (Path(config.spool) / "q.smtp" / hour).mkdir()
-    ticks = itertools.chain([0.0, 0.0, 0.0], itertools.repeat(9.0))
+    ticks = itertools.chain([0.0, 0.0, 0.0, 0.0], itertools.repeat(9.0))
     found = find(config, "bob@far.example", clock=lambda: next(ticks))
     assert [job.name.id for job in found.jobs] == [ident]
     assert found.hours_left == 2
@@ -113,6 +116,54 @@ def test_fi2_no_more_are_told_than_one_can_read(tmp_path, monkeypatch):
     many = accept(spool, *[f"x@h{n}.example" for n in range(5)])
     found = find(config, many)
     assert (len(found.jobs), found.names_left) == (3, 2)
+
+
+@SETTINGS
+@given(st.integers(0, 30), st.integers(1, 12), st.integers(1, 9))
+@example(20, 1, 1)
+def test_fi2_an_hour_may_hold_any_number_of_jobs(tmp_path: Path, count, listed, slow):
+    folder = tmp_path / str(next(FOLDERS))
+    folder.mkdir()
+    config = new_config(folder)
+    spool = Spool.open(config.spool)
+    for _ in range(count):
+        accept(spool, "bob@far.example")
+    ticks = itertools.count()
+    clock = lambda: next(ticks) * finding.LOOKING / (8 * slow)  # noqa: E731
+    with patch.object(names, "LISTED", listed):
+        found = find(config, "bob@far.example", clock=clock)
+    assert next(ticks) <= 8 * slow + 6  # asked once for each list and job, until time is up
+    assert found.took >= 0.0
+    assert found.jobs or not count  # half of the time is for opening what was found
+    if len(found.jobs) + found.names_left < count:
+        assert found.hours_left == 1
+    else:
+        assert len(found.jobs) + found.names_left == count
+        assert found.names_left or not found.hours_left
+
+
+@SETTINGS
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=12), st.booleans())
+def test_fi3_a_message_s_hour_is_read_up_to_its_last_job(tmp_path: Path, messages, local):
+    folder = tmp_path / str(next(FOLDERS))
+    folder.mkdir()
+    config = new_config(folder)
+    spool = Spool.open(config.spool)
+    here = ["alice@example.test"] * local
+    idents = [accept(spool, *here, *[f"x@h{n}.example" for n in range(m)]) for m in messages]
+    lists, read = Fs.lists, []
+
+    def recorded(fs, path, size):
+        for files in lists(fs, path, size):
+            read.extend(files)
+            yield files
+
+    with patch.object(names, "LISTED", 1), patch.object(Fs, "lists", recorded):
+        for ident, many in zip(idents, messages, strict=True):
+            read.clear()
+            found = find(config, ident)
+            assert [job.name.number for job in found.jobs] == list(range(many + local))
+            assert read[-1].startswith(ident)
 
 
 @pytest.mark.parametrize("subject", ["neither", "", "25XDYLQB9W600M2", "a@b@c d"])

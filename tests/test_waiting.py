@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
+from unittest.mock import Mock, patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mta import waiting
+from mta import finding, waiting
 from mta.config.load import load_config
 from mta.deliver.board import Board
 from mta.deliver.questions import Answer, LaneAnswer, _plain
@@ -201,6 +204,17 @@ def test_wg3_a_deliver_that_does_not_answer_is_named(house):
     assert "no deliver serves" not in house.text()
     house.came.append((12, b"what?"))
     assert house.record()["silent"] == [11, 12]
+
+
+@given(st.floats(0.0, 9.0))
+def test_wg3_who_looked_for_long_waits_the_less_for_answers(took):
+    limits = []
+    ask = lambda *words: limits.append(words[-1]) or Answers((), ())  # noqa: E731
+    with patch.object(waiting, "ask", ask):
+        assert list(gather(Mock(), Found((), took=took), 0.0)) == []
+    assert limits[0] >= waiting.LEAST
+    assert limits[0] + took == pytest.approx(max(waiting.LIMIT, waiting.LEAST + took))
+    assert abs(waiting.LEAST + finding.LOOKING - waiting.LIMIT) < 1e-9
 
 
 def test_without_any_deliver_the_lines_of_mta_yaml_speak(house):

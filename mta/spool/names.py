@@ -10,6 +10,8 @@ Invariants, each a property in tests/spool/test_names.py
     NA3  No list has more than LISTED names.
     NA4  An hour that cannot be read keeps no other from being read; when all is given,
          the first trouble is raised.
+    NA5  Of an hour as many lists are read as one may, and the oldest names in them are
+         given, whatever the hour holds.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from mta.spool.places import split
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from mta.spool.fs import Fs
 
-__all__ = ["find", "for_hosts", "hours", "places", "queues", "walk"]
+__all__ = ["find", "for_hosts", "hours", "of_message", "places", "queues", "walk"]
 
 LISTED = 500  # names in one list: what a sweep takes at a time, 5 ms
 
@@ -115,33 +117,54 @@ def find(fs: Fs, word: str) -> list[JobName]:
     message_id, dot, number = word.partition(".")
     if not layout.valid_id(message_id):
         return []
-    hour, found = layout.hour(message_id), []
-    for queue in queues(fs):
-        for place in places(fs, queue):
-            files = fs.list(f"{place_path(queue, place)}/{hour}")
-            mine = [(file, place) for file in files if file.startswith(message_id)]
-            found += _parse(queue, hour, mine, None, None)
+    found = [name for names in of_message(fs, message_id) for name in names]
     found = [name for name in found if not dot or str(name.number) == number]
     return sorted(found, key=lambda name: name.number)
 
 
+def of_message(fs: Fs, message_id: str) -> Iterator[list[JobName]]:
+    """Yield the jobs of message "ID" as they are come upon; who has enough reads no further."""
+    hour = layout.hour(message_id)
+    for queue in queues(fs):
+        for place in places(fs, queue):
+            for files in fs.lists(f"{place_path(queue, place)}/{hour}", LISTED):
+                mine = [(file, place) for file in files if file.startswith(message_id)]
+                if mine:
+                    yield _parse(queue, hour, mine, None, None)
+
+
 def for_hosts(
-    fs: Fs, queue: str, hour: str, there: list[int], hosts: set[str] | None, most: int
-) -> tuple[list[JobName], int]:
+    fs: Fs,
+    queue: str,
+    hour: str,
+    there: list[int],
+    hosts: set[str] | None,
+    most: int,
+    over: Callable[[], bool],
+) -> tuple[list[JobName], int, bool]:
     """Return the oldest jobs of an hour for ``hosts`` (words of names), and how many there are.
 
     None is all hosts.  Names are chosen by how they end before anything is made of them:
-    an hour may hold a million.
+    an hour may hold a million.  The last is whether it was read to its end; ``over`` is
+    asked before each further list.
     """
     ends = ("",) if hosts is None else tuple([f".{host}" for host in hosts])
     found: list[tuple[str, int]] = []
-    for place in there:
-        files = fs.list(f"{place_path(queue, place)}/{hour}")
+    lists = (
+        (f, place)
+        for place in there
+        for f in fs.lists(f"{place_path(queue, place)}/{hour}", LISTED)
+    )
+    whole = True
+    for number, (files, place) in enumerate(lists):
+        if number and over():
+            whole = False
+            break
         found += [(file, place) for file in files if file.endswith(ends)]
     first = sorted(found) if len(found) <= most else nsmallest(most, found)
     names = _parse(queue, hour, first, None, None)
     names = [name for name in names if hosts is None or name.host in hosts]
-    return names, len(names) + len(found) - len(first)
+    return names, len(names) + len(found) - len(first), whole
 
 
 def _parse(

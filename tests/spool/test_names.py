@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from mta.spool import layout
 from mta.spool import names as module
 from mta.spool.layout import JobName, arrived, hour_of, new_id
-from mta.spool.names import walk
+from mta.spool.names import for_hosts, walk
 from mta.values import replace
 
 EPOCH = 1_700_000_000.0
@@ -104,3 +104,19 @@ def test_na1_na2_na3_all_are_given_once_in_short_lists(arrivals, limit, newer, o
             mine = [n.id for n in given_ if n.hour == hour]
             if not limit or fs.count(hour) <= limit:
                 assert mine == sorted(mine)
+
+
+@given(st.lists(st.sampled_from("ab"), max_size=40), st.integers(0, 9), st.integers(0, 30))
+def test_na5_an_hour_is_read_as_long_as_one_may(hosts, after, most):
+    files = [JobName("smtp", "2023111422", new_id(EPOCH), 0, host).file for host in hosts]
+    fs = Fs(files)
+    pieces = [f for at in (0, 1) for f in fs.lists(f"q.smtp{',1' * at}/2023111422", 5)]
+    asked = iter(range(100))
+    names, count, whole = for_hosts(
+        fs, "smtp", "2023111422", [0, 1], {"a"}, most, lambda: next(asked) >= after
+    )
+    read = pieces[: max(1, after + 1)]
+    mine = sorted(file for files in read for file in files if file.endswith(".a"))
+    assert whole == (len(read) == len(pieces) or not pieces)
+    assert [name.file.partition("/")[2] for name in names] == mine[:most]
+    assert count == len(mine)
