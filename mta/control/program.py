@@ -21,7 +21,7 @@ import time
 
 from mta.config.queues import paths
 from mta.control.acts import NOTING, Order, delete
-from mta.control.walk import find, shown
+from mta.control.walk import find, shown, untaken_of
 from mta.control.wanted import check_queues
 from mta.errors import EX_OK, EX_TEMPFAIL, PosthouseError, SpoolError, UsageError
 from mta.machine.log import Log
@@ -51,6 +51,7 @@ FEW = 10  # jobs that are deleted or returned without --yes, where a person type
 BUSY_LIMIT = 10_000  # jobs in others' hands that are tried again
 PATIENCE = 5.0
 PAUSE = 0.1
+INTAKE_PAUSES = (0.1, 0.3, 0.6, 0.0)  # seconds that a running intake is given, look by look
 SLICE = 500  # jobs between two syncs
 DRASTIC = ("delete", "return")
 PAST = {
@@ -107,21 +108,32 @@ def run(config: Config, task: Task, say: Callable[[str], None]) -> int:
         about = envelope.reverse_path, envelope.size, envelope.recipients, envelope.origin
         log.queued(envelope.id, *about)
 
-    take_in(spool, queued)  # what no intake has made jobs of yet is meant, too
+    # What no intake has made jobs of yet is meant, too; one that runs may be behind.
+    alone = take_in(spool, queued)
     check_queues(config, task.wanted.queues)
     found = _limited(find(spool, task.wanted, now), task.limit)
     if task.dry:
         return _show(found, task, say, now)
+    untaken = 0 if alone or task.limit else _behind(spool, task, now)
     _check_sure(spool, task, now)
     work = _Work(config, spool, log, task, now)
     try:
         counts = work.all(found)
     finally:
         work.close()
-    _sum_up(counts, task, say)
-    if not counts.matched:
+    _sum_up(counts, task, say, untaken)
+    if not counts.matched + untaken:
         return EX_NOTHING
-    return EX_TEMPFAIL if counts.of["busy"] or counts.of["failed"] else EX_OK
+    return EX_TEMPFAIL if counts.of["busy"] + counts.of["failed"] + untaken else EX_OK
+
+
+def _behind(spool: Spool, task: Task, now: float) -> int:
+    """Return how many jobs that are meant a running intake has not made, given a moment."""
+    for pause in INTAKE_PAUSES:
+        if not (left := untaken_of(spool, task.wanted, now)):
+            break
+        time.sleep(pause)
+    return left
 
 
 def _limited(names: Iterable[JobName], limit: int) -> Iterator[JobName]:
@@ -166,19 +178,22 @@ def _count(jobs: int) -> str:
     return f"{jobs} job{'' if jobs == 1 else 's'}"
 
 
-def _sum_up(counts: _Counts, task: Task, say: Callable[[str], None]) -> None:
+def _sum_up(counts: _Counts, task: Task, say: Callable[[str], None], untaken: int) -> None:
     of = counts.of
     if task.as_json:
         told = {name: of[name] for name in ("done", "same", "busy", "failed")}
+        told["untaken"] = untaken
         say(json.dumps({"verb": task.verb, **told, "reasons": counts.why}))
         return
     parts = [f"{_count(of['done'])} {PAST[task.verb]}"]
     parts += [f"{of['same']} as it was"] if of["same"] else []
     parts += [f"{of['busy']} busy: in flight, or in another's hands"] if of["busy"] else []
     parts += [f"{of['failed']} left as it is"] if of["failed"] else []
-    say("; ".join(parts) if counts.matched else "no such job waits")
+    say("; ".join(parts) if counts.matched + untaken else "no such job waits")
     for why, jobs in counts.why.items():
         say(printable(f"  {_count(jobs)}: {why}"))
+    if untaken:
+        say(f"  {_count(untaken)} in the journal: intake is behind; do it again, or suspend")
 
 
 class _Work:

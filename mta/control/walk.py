@@ -6,12 +6,14 @@ Invariants, each a property in tests/control/test_program.py
     W1   What is found is what the filter holds for, each once; with ids or ages only
          the directories of those hours are read.
     W2   A job whose name says enough is not opened.
+    W3   What is meant and has no file yet is counted, and told of.
 """
 
 from __future__ import annotations
 
 from mta.policy.filters import Shown
 from mta.spool.layout import arrived
+from mta.spool.untaken import untaken
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from mta.spool.layout import JobName
     from mta.spool.spool import Spool
 
-__all__ = ["find", "shown"]
+__all__ = ["find", "shown", "untaken_of"]
 
 SORTED = 50_000  # jobs of one hour beyond which its lists are in order each by itself
 
@@ -57,6 +59,19 @@ def find(spool: Spool, wanted: Filter, now: float) -> Iterator[JobName]:
             )
         if told:
             yield name
+
+
+def untaken_of(spool: Spool, wanted: Filter, now: float) -> int:
+    """Return how many jobs that are meant stand in the journal still, for an intake that is behind.
+
+    Of very many only the oldest are counted.
+    """
+
+    def may(name: JobName) -> bool:
+        return wanted.glance(name, arrived(name.id), now) is not False
+
+    meant = [wanted.holds(shown(name, entry), now) for name, entry in untaken(spool, may)]
+    return sum(meant)
 
 
 def _names(spool: Spool, wanted: Filter, now: float) -> Iterator[JobName]:

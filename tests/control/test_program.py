@@ -18,6 +18,7 @@ from mta.errors import UsageError
 from mta.listing import jobs
 from mta.machine.logread import read_events
 from mta.policy.filters import EVERYTHING, Filter
+from mta.spool.intake import try_lock
 from mta.spool.layout import host_word
 from mta.spool.spool import Spool
 from mta.types import FAILED, NULL_PATH
@@ -138,6 +139,27 @@ def test_cp2_a_dry_run_shows_and_changes_nothing(house: House) -> None:
         assert house.do(verb, Filter(ids=("0" * 16,)), dry=True) == 1
     assert list(jobs(house.spool)) == before
     assert house.do("delete", limit=1) == 0 and len(list(jobs(house.spool))) == 1
+
+
+def test_w3_what_a_running_intake_has_not_come_to_is_counted(house: House, monkeypatch) -> None:
+    monkeypatch.setattr(program, "INTAKE_PAUSES", (0.0, 0.0))
+    accept(house.spool, FAR)
+    monkeypatch.setattr("tests.queued.take_in", lambda spool: True)
+    accept(house.spool, FAR, NEAR)
+    lock = try_lock(house.spool)  # an intake that is behind
+    assert house.do("hold", host("far.example")) == 75
+    assert house.said == [
+        "1 job held",
+        "  1 job in the journal: intake is behind; do it again, or suspend",
+    ]
+    assert house.do("delete", host("near.example"), sure=True) == 75
+    assert house.said[0] == "0 jobs deleted"
+    status, (told,) = house.json("delete", host("near.example"), sure=True)
+    assert status == 75 and told["untaken"] == 1 and told["done"] == 0
+    assert house.do("hold", host("elsewhere.example")) == 1
+    house.spool.fs.close(lock)
+    assert house.do("hold", host("far.example")) == 0
+    assert house.said == ["1 job held; 1 as it was"]
 
 
 def test_many_are_lost_only_on_purpose(house: House, monkeypatch) -> None:
