@@ -102,7 +102,8 @@ class Daemon:
                     self._clean(now)
                     self._check(now)
                     surveyed = now
-                    set_title(f"intake: {self._taken} messages taken in")
+                    waiting = f", {self._intake.waiting} in line" if self._intake.behind else ""
+                    set_title(f"intake: {self._taken} messages taken in{waiting}")
                 pause = RETRY if self._bell.pending else max(0.0, surveyed + SURVEY - now)
                 pause = 0.0 if self._intake.behind else pause
             except SpoolError as error:

@@ -105,6 +105,11 @@ class Intake:
         self._turns = 0
 
     @property
+    def waiting(self) -> int:
+        """How many messages stand in line; more may stand behind them in the journal."""
+        return len(self._line)
+
+    @property
     def behind(self) -> bool:
         """Whether more could be taken in at once."""
         return bool(self._line) or any(f.unread for f in self._followed.values())
