@@ -43,14 +43,16 @@ if TYPE_CHECKING:
     from mta.spool.spool import Spool
     from mta.spool.states import Entry
 
-__all__ = ["FAIL", "GRACE", "WARN", "Ager", "ages_of", "due"]
+__all__ = ["FAIL", "GRACE", "SHARE", "WARN", "Ager", "ages_of", "due"]
 
 AGAIN = 10_000  # names that a walk leaves to the next
 REPORTS = 10  # in a slice: after a long stop there may be many, and none is urgent
 SORTED = 50_000  # jobs of one hour beyond which its lists are in order each by itself
-GRACE = 60.0  # after its time, in which an attempt may still be the last
+GRACE = 60.0  # after its time, in which an attempt may still be the last; at most a SHAREth of it
+SHARE = 4
 WALK = 60.0  # seconds between the beginnings of walks, at most
 WARN, FAIL = "warn", "fail"
+KINDS = (URGENT, NORMAL, BULK)
 OVER = object()
 
 
@@ -70,9 +72,8 @@ def due(channel: Channel, entry: Entry, at: float, now: float, grace: float = 0.
 
 def ages_of(channel: Channel, grace: float = 0.0) -> set[float]:
     """Return the ages at which something may be due for a job of ``channel``."""
-    kinds = (URGENT, NORMAL, BULK)
-    warnings = {channel.warn_after.of(kind) for kind in kinds}
-    return {age for age in warnings if age} | {channel.fail_after.of(k) + grace for k in kinds}
+    warnings = {channel.warn_after.of(kind) for kind in KINDS}
+    return {age for age in warnings if age} | {channel.fail_after.of(k) + grace for k in KINDS}
 
 
 class Ager:
@@ -95,7 +96,8 @@ class Ager:
         self._desks = desks
         self._gather = gather
         self._clock = clock
-        self._grace = grace
+        ends = [channel.fail_after.of(kind) for channel in channels for kind in KINDS]
+        self._grace = grace = min([grace, *[end / SHARE for end in ends]])
         self._ages = sorted({age for channel in channels for age in ages_of(channel, grace)})
         self._passed = dict.fromkeys(self._ages, 0.0)  # arrivals up to here have been looked at
         self._again: dict[str, JobName] = {}

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta.config.model import ByClass
-from mta.deliver.ageing import GRACE, REPORTS, Ager
+from mta.deliver.ageing import GRACE, REPORTS, SHARE, Ager
 from mta.deliver.desk import Desk
 from mta.deliver.gather import HELD
 from mta.spool.layout import arrived, tag
@@ -188,6 +188,15 @@ def test_z1_an_attempt_has_some_grace_to_be_the_last():
     world.at(FAIL + GRACE - 1)
     assert not world.states
     world.at(FAIL + GRACE + 1)
+    assert world.states == ["failed"]
+
+
+def test_z1_the_grace_is_no_longer_than_a_part_of_the_time_that_mail_has():
+    world = World(grace=GRACE, warn_after=0.0, fail_after=ByClass(40.0, 80.0, 120.0))
+    world.add()
+    world.at(80.0 + 40.0 / SHARE - 1)
+    assert not world.states
+    world.at(80.0 + 40.0 / SHARE + 1)
     assert world.states == ["failed"]
 
 
