@@ -15,11 +15,15 @@ from tests.e2e.peers.exim import Exim
 from tests.e2e.peers.opensmtpd import OpenSmtpd
 from tests.e2e.peers.postfix import Postfix
 
+LIMIT = 300  # seconds of one test: not how long it should take, but when all hope is lost
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(item.fspath).parent == Path(__file__).parent:
             item.add_marker(pytest.mark.e2e)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(LIMIT))
 
 
 def _houses(root: Path) -> Iterator[Callable[..., House]]:

@@ -17,9 +17,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from mta.deliver.questions import read_answer
+from mta.deliver.rules import SWEEPING
+from mta.machine.asking import ask
+from mta.spool.layout import ID_SIGNS, SIGNS
 
 BIN = Path(sys.executable).parent
 TREE = Path(__file__).parents[2]
@@ -41,9 +47,11 @@ daemons:
 {daemons}
 """
 LOCAL = "{name: local, program: local, domains: $local}"
+BEGINS = 0.3  # seconds that a process takes to begin where nobody has to wait
+NO_JOB = f"1970010100/{SIGNS[0] * ID_SIGNS}.0.nowhere"  # what a deliver may be asked about
 
 
-def wait(condition: Callable[[], Any], within: float = 30.0, step: float = 0.05) -> Any:
+def wait(condition: Callable[[], Any], within: float = 60.0, step: float = 0.05) -> Any:
     """Return the first true value of ``condition``; AssertionError after ``within`` seconds."""
     deadline = time.monotonic() + within
     while True:
@@ -53,6 +61,16 @@ def wait(condition: Callable[[], Any], within: float = 30.0, step: float = 0.05)
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:.0f} s: {condition}")
         time.sleep(step)
+
+
+def slowness() -> float:
+    """Return how many times longer than elsewhere a process takes to begin here and now: 1 to 5."""
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        subprocess.run([str(BIN / "deliver"), "-h"], capture_output=True, check=False)
+        took.append(time.monotonic() - began)
+    return min(5.0, max(1.0, sorted(took)[1] / BEGINS))
 
 
 def tool(path: str) -> str | None:
@@ -168,6 +186,33 @@ class House:
         """Whether the log says of each message that its last job is finished."""
         return set(idents) <= {event["id"] for event in self.events("removed")}
 
+    def sweeps(self, queue: str) -> list[float]:
+        """Return for each deliver of ``queue`` that is not sweeping in how many seconds it will.
+
+        One that has not begun its first sweep is left out, too: it would take what is sent
+        meanwhile for mail that has waited.
+        """
+        found = []
+        for _, octets in ask(f"{self.root}/run", {queue: [NO_JOB]}, 5.0).came:
+            answer = read_answer(octets)
+            assert answer is not None, octets
+            lanes = [lane for _, each in answer.jobs for lane in each]
+            if answer.sweeps_at > answer.now and all(lane.where != SWEEPING for lane in lanes):
+                found.append(answer.sweeps_at - answer.now)
+        return found
+
+    def await_sweeps(self, *queues: str) -> None:
+        """Wait until a deliver of each of ``queues`` has swept it; name a queue twice for two."""
+        for queue, delivers in Counter(queues).items():
+            wait(lambda q=queue, n=delivers: len(self.sweeps(q)) >= n, step=0.1)
+
+    def await_reload(self, queue: str, before: list[float]) -> None:
+        """Wait until the deliver of ``queue`` has swept it by a new configuration.
+
+        ``before`` is what sweeps() told before it was told to: that time only falls.
+        """
+        wait(lambda: self.sweeps(queue) > before, step=0.1)
+
     def maildir(self, user: str = "alice") -> list[Path]:
         return sorted((self.root / "mail" / user / "new").glob("*"))
 
@@ -194,7 +239,7 @@ class House:
                 process.wait()
         self.running = []
         try:
-            wait(lambda: not self.processes(), within=10)
+            wait(lambda: not self.processes())
         finally:
             for pid in self.processes():
                 with contextlib.suppress(OSError):
@@ -204,7 +249,8 @@ class House:
 class Sink:
     """An SMTP server that keeps what it gets: (reverse-path, recipients, octets as sent).
 
-    ``behaviour`` "accept" takes all mail; "hang up" counts connections and closes them.
+    ``behaviour`` "accept" takes all mail; "hang up" counts connections and closes them;
+    "defer" has no room for any recipient just now.
     """
 
     def __init__(self, behaviour: str = "accept", delay: float = 0.0) -> None:
@@ -229,7 +275,7 @@ class Sink:
         self.connections += 1
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                if self.behaviour == "accept":
+                if self.behaviour != "hang up":
                     await self._session(reader, writer)
         finally:
             writer.close()
@@ -247,9 +293,13 @@ class Sink:
             elif verb == b"MAIL":
                 path, recipients = _between(line), []
                 say("250 2.1.0 ok")
+            elif verb == b"RCPT" and self.behaviour == "defer":
+                say("451 4.2.2 later")
             elif verb == b"RCPT":
                 recipients.append(_between(line))
                 say("250 2.1.5 ok")
+            elif verb == b"DATA" and not recipients:
+                say("554 5.5.1 to whom?")
             elif verb == b"DATA":
                 say("354 go on")
                 octets = await reader.readuntil(b"\r\n.\r\n")

@@ -40,11 +40,12 @@ def test_a_failure_comes_back_as_one_dsn_for_the_job(new_house):
 
 
 def test_deferred_mail_is_tried_by_hand_and_fails_when_it_expires(new_house):
-    row = "{name: pipe, program: pipe, domains: [pipe.test], fail_after: 2s, command: [/bin/false]}"
-    house = new_house(channels=(LOCAL, row.replace("/bin/false", "/bin/sh, -c, 'exit 75'")))
+    row = PIPE.replace("]}", "], fail_after: 1d}") % "exit 75"
+    house = new_house(channels=(LOCAL, row))
     house.submit(MESSAGE, "-f", "alice@example.test", "one@pipe.test")
     assert "deferred: 4" in house.run("deliver", "-w").stdout
     assert len(house.jobs()) == 1
+    house.config.write_text(house.config.read_text().replace("fail_after: 1d", "fail_after: 1s"))
     wait(lambda: "failed: 554 5.4.7 delivery time expired" in house.run("deliver", "-w").stdout)
     assert house.jobs() == []
     assert len(house.maildir("alice")) == 1
@@ -67,15 +68,14 @@ def test_a_program_that_dies_defers_its_jobs_and_a_pass_gives_it_up(new_house):
 
 def test_sigterm_finishes_what_is_in_flight_and_hands_out_no_more(new_house):
     house = new_house(channels=(LOCAL, PIPE.replace("]}", "], concurrency: 2}") % "sleep 1"))
-    for _ in range(8):
-        house.submit(MESSAGE, "-f", "alice@example.test", "one@pipe.test")
+    house.submit_many(iter([("alice@example.test", ["one@pipe.test"], MESSAGE)] * 16))
     process = house.start("deliver", "-b")
     wait(lambda: house.events("attempt"))
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(40) == 0
     states = [e["state"] for e in house.events("attempt")]
-    assert set(states) == {"delivered"} and len(states) < 8
-    assert len(house.jobs()) == 8 - len(states)
+    assert set(states) == {"delivered"} and len(states) < 16
+    assert len(house.jobs()) == 16 - len(states)
     assert house.events("stopped")
     assert house.processes() == []
 

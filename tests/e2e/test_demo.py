@@ -35,12 +35,12 @@ def test_demo_writes_a_configuration_and_the_message_arrives(tmp_path: Path) -> 
 def test_up_follows_the_log_until_it_is_interrupted(new_house) -> None:
     house: House = new_house()
     up = house.start("mta", "up", "--try")
-    wait(lambda: "The log follows" in house.output(), within=60)
+    wait(lambda: "The log follows" in house.output())
     ident = house.submit(b"Subject: second\n\nhello\n", "alice@example.test")
     wait(lambda: f"{ident} removed" in house.output())
     up.send_signal(signal.SIGINT)
     assert up.wait(40) == 0
-    wait(lambda: not house.processes(), within=10)
+    wait(lambda: not house.processes())
     assert len(house.maildir()) == 2
     assert "Traceback" not in house.output()
 
@@ -55,7 +55,7 @@ def test_up_starts_a_deliver_again_that_was_killed(new_house) -> None:
 
     (first,) = wait(started)
     os.kill(first, signal.SIGKILL)
-    wait(lambda: len(started()) == 2, within=60)
+    wait(lambda: len(started()) == 2)
     ident = house.submit(b"Subject: after\n\nhello\n", "alice@example.test")
     wait(lambda: house.gone([ident]))
 
@@ -66,7 +66,7 @@ def test_nothing_outlives_a_killed_up(new_house) -> None:
     wait(lambda: house.events("started"))
     up.kill()
     up.wait()
-    wait(lambda: not house.processes(), within=40)
+    wait(lambda: not house.processes())
 
 
 def test_a_wrong_daemon_is_a_configuration_error(new_house) -> None:

@@ -124,6 +124,7 @@ def test_a_daemon_warns_of_mail_that_no_program_serves_and_gives_it_up(new_house
     )
     house = new_house(channels=(LOCAL, smtp))
     house.start("deliver", "-b", "-clocal,smtp")
+    house.await_sweeps("local", "smtp")
     people = ["a@one.test", "b@two.test", "c@three.test"]
     ident = house.submit(MESSAGE, "-f", "alice@example.test", *people)
     wait(lambda: delayed(house))

@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.house import House, refused_port, wait
 
 MESSAGE = b"Subject: mode\n\nhello\n"
+MAIL = "bob@example.test", ["alice@example.test"], MESSAGE
 
 
 def local(mode: str, more: str = "") -> str:
@@ -20,6 +21,7 @@ def local(mode: str, more: str = "") -> str:
 def running(house: House) -> None:
     """Start the deliver, and wait until it has swept and its intake listens."""
     house.start("deliver", "-b", "-clocal", "-T3600")
+    house.await_sweeps("local")
     first = house.submit(MESSAGE, "--mode", "background", "alice@example.test")
     wait(lambda: house.gone([first]))
 
@@ -111,7 +113,7 @@ def test_jobs_lie_on_two_disks_and_wait_for_the_one_that_is_not_mounted(
     house = new_house(channels=(local("queue", f", paths: [{paths}]"),))
     try:
         running(house)
-        idents = [house.submit(MESSAGE, "alice@example.test") for _ in range(24)]
+        idents = house.submit_many(iter([MAIL] * 24))
         wait(lambda: all(taken_in_places(disks, ident) for ident in idents))
         assert all(len(jobs(disk)) >= 3 for disk in disks), "both have some"
         house.stop()
@@ -153,7 +155,7 @@ def test_new_mail_of_every_place_is_delivered_at_once(
     paths = ", ".join([f"{disks[0]} weight=2", str(disks[1]), "spool"])
     house = new_house(channels=(local("background", f", paths: [{paths}]"),))
     running(house)
-    idents = [house.submit(MESSAGE, "alice@example.test") for _ in range(24)]
+    idents = house.submit_many(iter([MAIL] * 24))
     wait(lambda: house.gone(idents))
     assert {path.name for path in (house.root / "spool").glob("q.local,*")} == {
         "q.local,1",
@@ -171,6 +173,7 @@ def test_a_reload_changes_who_is_woken(new_house: Callable[..., House]) -> None:
         house.config.write_text(good.replace("mode: background", "mode: queue"))
         if wrong:
             house.config.write_text("hostname: [\n")
+        before = house.sweeps("local")
         ran = house.run("mta", "reload")
         assert ran.returncode == (78 if wrong else 0), ran.stdout + ran.stderr
         if wrong:
@@ -178,6 +181,7 @@ def test_a_reload_changes_who_is_woken(new_house: Callable[..., House]) -> None:
             ident = house.submit(MESSAGE, "alice@example.test")
             wait(lambda ident=ident: house.gone([ident]))
     wait(lambda: len([e for e in house.events("started") if e["process"] == "intake"]) == 2)
+    house.await_reload("local", before)  # whose first sweep takes what waits
     quiet = house.submit(MESSAGE, "alice@example.test")
     wait(lambda: taken_in(house, quiet))
     loud = house.submit(MESSAGE, "--mode", "background", "alice@example.test")
