@@ -14,6 +14,8 @@ Invariants, each a test in tests/test_detour.py or tests/spool/test_detour.py
     DT3  An address that aliases made is not expanded again; what runs a command or writes
          a file stays where that was allowed.
     DT4  A job that cannot go elsewhere, or need not, stays as it is.
+    DT5  A job that an operator sends to a next hop is for that host from then on: neither
+         death nor suspension of the recipients' own keeps it.
 """
 
 from __future__ import annotations
@@ -111,8 +113,9 @@ class Detour:
         here = channel.program == "local"
         if recipient.action and not here:
             raise StaysError(f"{recipient.action} is done on this machine only")
-        host = "" if here else job.host or recipient.mailbox.domain
-        way = (channel.queue, channel.name, host, "" if here else forced.next_hop, None)
+        hop = "" if here else forced.next_hop
+        host = "" if here else _name_of(hop) or recipient.mailbox.domain
+        way = (channel.queue, channel.name, host, hop, None)
         return Target(recipient.mailbox, recipient.action, recipient.original, *way)
 
     def take(self, entry: Entry, body: int, jobs: tuple[Job, ...], forced: bool) -> str:
@@ -175,6 +178,17 @@ class Detour:
         """Let intake finish with what was written."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _name_of(hop: str) -> str:
+    """Return the host of a next hop: what is known of the recipients' own keeps no job from it.
+
+    "" for none, and for a socket, which is no host.
+    """
+    if hop.startswith("unix:"):
+        return ""
+    name, _, port = hop.rpartition(":")
+    return name if port.isdecimal() else hop
 
 
 def _with_original(routed: Routed, recipient: Recipient) -> list[Target]:

@@ -128,7 +128,7 @@ def test_dt3_a_command_stays_on_this_machine(house: House) -> None:
     add(house, Job(0, "local", "local", "", "", ALICE, to), Wishes(), b"\r\n")
     assert house.reroute(channel="smtp") == 75
     assert "done on this machine only" in house.said[1]
-    assert house.reroute() == 0 and house.said == ["0 jobs rerouted; 1 as it was"]
+    assert house.reroute() == 0 and house.said == ["0 jobs rerouted; 1 on that way already"]
 
 
 def test_dt4_what_has_no_way_or_is_there_stays(house: House) -> None:
@@ -145,12 +145,14 @@ def test_dt4_what_has_no_way_or_is_there_stays(house: House) -> None:
 
 def test_an_operators_way_is_pinned_until_he_asks_the_table(house: House) -> None:
     accept(house.spool, FAR)
-    assert house.reroute(channel="turkey", next_hop="[192.0.2.1]:2525") == 0
+    assert house.reroute(channel="turkey", next_hop="192.0.2.1:2525") == 0
     (entry,) = jobs(house.spool)
-    assert entry.envelope.pinned and entry.job.next_hop == "[192.0.2.1]:2525"
-    assert house.waiting() == [("turkey", "turkey", "far.example", "[192.0.2.1]:2525")]
+    assert entry.envelope.pinned and entry.job.next_hop == "192.0.2.1:2525"
+    assert house.waiting() == [("turkey", "turkey", "192.0.2.1", "192.0.2.1:2525")]
     assert house.reroute(next_hop="relay.example") == 0
-    assert house.waiting() == [("turkey", "turkey", "far.example", "relay.example")]
+    assert house.waiting() == [("turkey", "turkey", "relay.example", "relay.example")]
+    assert house.reroute(channel="smtp") == 0
+    assert house.waiting() == [("smtp", "smtp", "far.example", "")]
     assert house.reroute() == 0
     (entry,) = jobs(house.spool)
     assert not entry.envelope.pinned
@@ -191,12 +193,31 @@ def test_many_are_moved_in_batches(house: House) -> None:
     assert len(house.waiting()) == 230 and time.monotonic() - began < 60
 
 
-def test_a_forced_way_keeps_the_host(house: House) -> None:
+@pytest.mark.parametrize(
+    ("hop", "host"),
+    [
+        ("relay.example:26", "relay.example"),
+        ("relay.example", "relay.example"),
+        ("192.0.2.1:26", "192.0.2.1"),
+        ("[2001:db8::1]:26", "[2001:db8::1]"),
+        ("[2001:db8::1]", "[2001:db8::1]"),
+        ("unix:/run/other", "far.example"),
+        ("", "far.example"),
+    ],
+)
+def test_dt5_a_job_is_for_the_host_that_it_is_sent_to(house: House, hop: str, host: str) -> None:
+    accept(house.spool, FAR)
+    (entry,) = jobs(house.spool)
+    detour = Detour(house.config, house.spool, router(house.config))
+    (job,) = detour.way(entry, Forced("turkey", hop))
+    assert (job.channel, job.host, job.next_hop) == ("turkey", host, hop)
+
+
+def test_a_body_that_is_not_whole_stays(house: House) -> None:
     accept(house.spool, FAR)
     (entry,) = jobs(house.spool)
     detour = Detour(house.config, house.spool, router(house.config))
     (job,) = detour.way(entry, Forced(next_hop="relay.example:26"))
-    assert (job.channel, job.host, job.next_hop) == ("smtp", "far.example", "relay.example:26")
     with pytest.raises(StaysError):
         detour.take(entry, os.memfd_create("short"), (job,), True)
 

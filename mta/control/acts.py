@@ -6,6 +6,7 @@ Invariants, each a test in tests/control/test_program.py
     AC1  A job that was held is not delivered until it is released; nothing else of it changes.
     AC2  A job that was deleted is finished as any other, and nobody is told but the log.
     AC3  A job is returned as if its channel had failed it: its author's DSN is accepted first.
+    AC4  Jobs of one message that are returned together are told of in one DSN.
 """
 
 from __future__ import annotations

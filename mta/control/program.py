@@ -62,6 +62,7 @@ PAST = {
     "return": "returned",
     "reroute": "rerouted",
 }
+SAME = {"hold": "held already", "release": "not held", "reroute": "on that way already"}
 
 
 @frozen
@@ -174,6 +175,10 @@ def _show(found: Iterable[JobName], task: Task, say: Callable[[str], None], now:
     return EX_OK if jobs else EX_NOTHING
 
 
+def _they(jobs: int) -> str:
+    return "it is" if jobs == 1 else "they are"
+
+
 def _count(jobs: int) -> str:
     return f"{jobs} job{'' if jobs == 1 else 's'}"
 
@@ -186,9 +191,9 @@ def _sum_up(counts: _Counts, task: Task, say: Callable[[str], None], untaken: in
         say(json.dumps({"verb": task.verb, **told, "reasons": counts.why}))
         return
     parts = [f"{_count(of['done'])} {PAST[task.verb]}"]
-    parts += [f"{of['same']} as it was"] if of["same"] else []
+    parts += [f"{of['same']} {SAME[task.verb]}"] if of["same"] else []
     parts += [f"{of['busy']} busy: in flight, or in another's hands"] if of["busy"] else []
-    parts += [f"{of['failed']} left as it is"] if of["failed"] else []
+    parts += [f"{of['failed']} left as {_they(of['failed'])}"] if of["failed"] else []
     say("; ".join(parts) if counts.matched + untaken else "no such job waits")
     for why, jobs in counts.why.items():
         say(printable(f"  {_count(jobs)}: {why}"))
@@ -221,13 +226,13 @@ class _Work:
             from mta.control.rerouting import Rerouting
 
             forced = self._task.channel, self._task.next_hop
-            rerouting = Rerouting(config, self._spool, self._log, forced, self._rerouted)
+            rerouting = Rerouting(config, self._spool, self._log, forced, self._finished)
             self._settle, self._close = rerouting.sync, rerouting.close
             return rerouting.act
         from mta.control.returning import Returning  # late: it starts a thread and a loop
 
-        returning = Returning(config, self._spool, self._log)
-        self._close = returning.close
+        returning = Returning(config, self._spool, self._log, self._finished)
+        self._settle, self._close = returning.sync, returning.close
         return returning.act
 
     def all(self, found: Iterable[JobName]) -> _Counts:
@@ -289,7 +294,7 @@ class _Work:
         if fate:
             self._counts.add(fate)
 
-    def _rerouted(self, claim: Claim, why: str) -> None:
+    def _finished(self, claim: Claim, why: str) -> None:
         if why:
             self._counts.note(why)
         self._give_back(claim, "failed" if why else "done")

@@ -11,16 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta import mailq
-from mta.control import program, wanted
+from mta.control import program, returning, wanted
 from mta.control.program import Task
 from mta.control.walk import find, shown
-from mta.errors import UsageError
+from mta.deliver.returns import Post
+from mta.errors import SpoolError, UsageError
 from mta.listing import jobs
 from mta.machine.logread import read_events
 from mta.policy.filters import EVERYTHING, Filter
 from mta.spool.intake import try_lock
 from mta.spool.layout import host_word
-from mta.spool.spool import Spool
+from mta.spool.spool import Claim, Spool
 from mta.types import FAILED, NULL_PATH
 from tests.queued import ALICE, accept, defer, new_config
 from tests.spool.kit import checkpoint
@@ -68,7 +69,7 @@ def test_ac1_a_held_job_says_so_until_it_is_released(house: House) -> None:
     names = [json.loads(x)["queue_name"] for x in mailq.json_lines(jobs(house.spool), 9e9)]
     assert names == ["hold", "active"]
     assert house.do("hold", host("far.example")) == 0
-    assert house.said == ["0 jobs held; 1 as it was"]
+    assert house.said == ["0 jobs held; 1 held already"]
     assert house.do("release", Filter(state="held")) == 0
     assert all(e.held is None for e in jobs(house.spool))
     assert house.do("release", Filter(state="held")) == 1
@@ -114,6 +115,47 @@ def test_ac3_a_returned_job_is_told_to_its_author_first(house: House) -> None:
     assert house.do("return", Filter(ids=(notice.envelope.id,))) == 0
     assert not list(jobs(house.spool))
     assert len(list((Path(house.config.spool) / "bad").iterdir())) == 1
+
+
+def test_ac4_jobs_of_a_message_that_are_returned_together_are_one_dsn(house: House) -> None:
+    hosts = [f"bob@h{number}.example" for number in range(12)]
+    idents = [accept(house.spool, *hosts, path=ALICE) for _ in range(3)]
+    assert house.do("return", Filter(ids=tuple(idents))) == 0 and house.said == ["36 jobs returned"]
+    assert [e["id"] for e in house.events("notified")] == idents
+    house.do("hold", host("nobody.example"))  # has the DSNs taken in
+    assert len(list(jobs(house.spool))) == 3 and len(house.events("attempt")) == 36
+    assert {event["id"] for event in house.events("removed")} == set(idents)
+
+
+def test_what_nobody_could_be_told_of_waits_and_why_is_said(house: House, monkeypatch) -> None:
+    monkeypatch.setattr(Post, "commit", lambda self, notice: ("", "the disk is full"))
+    accept(house.spool, FAR, path=ALICE)
+    assert house.do("return") == 75
+    why = "  1 job: its DSN could not be accepted: see the log"
+    assert house.said == ["0 jobs returned; 1 left as it is", why]
+    (entry,) = jobs(house.spool)
+    assert "the disk is full" in str(entry.pending[0][1].outcome)
+    monkeypatch.undo()
+    assert house.do("return") == 0 and house.said == ["1 job returned"]
+
+
+def test_what_the_disk_would_not_settle_is_given_back(house: House, monkeypatch) -> None:
+    for name, value in (("PATIENCE", 0.3), ("IMPATIENCE", 0.1), ("BATCH", 2), ("LEFT_MOST", 4)):
+        monkeypatch.setattr(returning, name, value)
+    idents = tuple([accept(house.spool, FAR, path=ALICE) for _ in range(7)])
+    before = list(jobs(house.spool))
+
+    def refuse(*_: object) -> bool:
+        raise SpoolError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Claim, "settle", refuse)
+        assert house.do("return", Filter(ids=idents)) == 75
+    why = "  7 jobs: the disk would not take what became of it: see the log"
+    assert house.said == ["0 jobs returned; 7 left as they are", why]
+    assert [e for e in jobs(house.spool) if e.envelope.id in idents] == before
+    assert any("the disk is full" in event["text"] for event in house.events("warning"))
+    assert house.do("return", Filter(ids=idents)) == 0 and house.said == ["7 jobs returned"]
 
 
 def test_cp1_a_job_in_anothers_hands_is_busy(house: House, monkeypatch) -> None:
