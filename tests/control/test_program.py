@@ -201,7 +201,7 @@ def test_w3_what_a_running_intake_has_not_come_to_is_counted(house: House, monke
     assert house.do("hold", host("elsewhere.example")) == 1
     house.spool.fs.close(lock)
     assert house.do("hold", host("far.example")) == 0
-    assert house.said == ["1 job held; 1 as it was"]
+    assert house.said == ["1 job held; 1 held already"]
 
 
 def test_many_are_lost_only_on_purpose(house: House, monkeypatch) -> None:
