@@ -4,7 +4,8 @@
     RUNTIME/NAME             "SERIAL ANSWER": the answer, at a socket of the asker's own
 
 An answer is somebody else's to read (deliver/questions.py).  A deliver that is busy
-or gone answers nothing, and costs what is left of the limit once.
+answers nothing, and costs what is left of the limit once; one that is gone costs nothing,
+also where another process has its pid by now.
 
 Units    Seconds; an answer has at most ANSWER octets.
 """
@@ -114,7 +115,8 @@ def _converse(
     poll.register(ear.fileno(), select.POLLIN)
     while waiting and (left := deadline - time.monotonic()) > 0:
         unsent = [serial for serial in unsent if not _put(runtime, name, serial, waiting)]
-        poll.poll(min(left, 0.01 if unsent else left) * 1000)
+        if waiting:
+            poll.poll(min(left, 0.01 if unsent else left) * 1000)
         for datagram in ear.read(size=ANSWER):
             serial, _, answer = datagram.partition(b" ")
             asked = waiting.pop(serial.decode("ascii", "replace"), None)
@@ -129,4 +131,7 @@ def _put(runtime: str, name: str, serial: str, waiting: dict[str, tuple[str, int
         return True
     ear, _, lines = waiting[serial]
     datagram = f"?{name} {serial}\n{lines}".encode("utf-8", "surrogateescape")
-    return send(runtime, f"wake/{ear}", [datagram]) != 0  # 0: its queue is full just now
+    sent = send(runtime, f"wake/{ear}", [datagram])
+    if sent is None:
+        del waiting[serial]  # nobody listens
+    return sent != 0  # 0: its queue is full just now

@@ -105,13 +105,6 @@ def _gathered(
         yield gathered
 
 
-def _files(fs: Fs, queue: str, hour: str, there: list[int]) -> list[tuple[str, int]]:
-    """Return the files of an hour, each with its place, in no order."""
-    return [
-        (file, place) for place in there for file in fs.list(f"{place_path(queue, place)}/{hour}")
-    ]
-
-
 def find(fs: Fs, word: str) -> list[JobName]:
     """Return the jobs of message "ID", or the one called "ID.N"; none for what is no id."""
     message_id, dot, number = word.partition(".")

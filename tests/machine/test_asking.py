@@ -69,6 +69,8 @@ def test_where_nobody_listens_nothing_is_waited_for(tmp_path):
     Ear(str(tmp_path), "wake/smtp.4194400")._sock.close()  # of a deliver that was killed
     began = time.monotonic()
     assert ask(str(tmp_path), {"smtp": ["H/x"]}, 60.0).silent == ()
+    Ear(str(tmp_path), f"wake/smtp.{PID}")._sock.close()  # whose pid another process has now
+    assert ask(str(tmp_path), {"smtp": ["H/x"]}, 60.0).silent == ()
     assert ask(str(tmp_path / "none"), {"smtp": ["H/x"]}, 60.0).came == ()
     assert time.monotonic() - began < 30
 
