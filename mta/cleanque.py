@@ -17,7 +17,7 @@ import time
 
 from mta.arguments import FLAG, VALUE, read_options
 from mta.config.load import load_config
-from mta.config.queues import paths
+from mta.config.queues import alike, paths
 from mta.deliver.ageing import FAIL, WARN, Ager, ages_of, due
 from mta.deliver.desk import Desk
 from mta.deliver.gather import Gather
@@ -186,7 +186,7 @@ def run(arguments: Sequence[str], now: float, say: Say) -> int:
         raise UsageError(_USAGE)
     given = dict(options)
     config = load_config(given.get("config"))
-    spool = Spool.open(config.spool, paths=paths(config))
+    spool = Spool.open(config.spool, paths=paths(config), alike=alike(config))
     log = Log(config.log.dir, config.log.formats, "cleanque")
     quiet = "w" not in given and "n" not in given
     whisper = (lambda text: None) if quiet else say

@@ -19,7 +19,7 @@ from contextlib import suppress
 
 from mta.config.load import load_config
 from mta.config.model import Config
-from mta.config.queues import modes, paths
+from mta.config.queues import alike, modes, paths
 from mta.errors import PosthouseError, SpoolError, exit_code, spelt
 from mta.machine.log import Log
 from mta.machine.process import Signals, die_with_parent, set_title
@@ -193,7 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
         lock = int(options["--lock-fd"])
         os.set_inheritable(lock, False)
         log = Log(config.log.dir, config.log.formats, "intake")
-        spool = Spool.open(config.spool, paths=paths(config))
+        spool = Spool.open(config.spool, paths=paths(config), alike=alike(config))
         daemon = Daemon(spool, config.runtime, log, modes(config), order_of(config))
         log.started("intake", words)
         daemon.run(signals)

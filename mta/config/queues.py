@@ -1,4 +1,4 @@
-"""What is said of a queue, whose channels may be several: the first that says it is heard."""
+"""What is said of queues, whose channels may be several: the first that says it is heard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     Paths = dict[str, tuple[tuple[str, int], ...]]
 
-__all__ = ["modes", "paths"]
+__all__ = ["alike", "modes", "paths"]
 
 
 def paths(config: Config) -> Paths:
@@ -19,6 +19,11 @@ def paths(config: Config) -> Paths:
         if channel.paths:
             found.setdefault(channel.queue, channel.paths)
     return found
+
+
+def alike(config: Config) -> bool:
+    """Whether one user does all the work in the spool: root's smtpd becomes nobody else."""
+    return not config.smtpd.user
 
 
 def modes(config: Config) -> dict[str, str]:

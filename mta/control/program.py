@@ -19,7 +19,7 @@ import json
 import sys
 import time
 
-from mta.config.queues import paths
+from mta.config.queues import alike, paths
 from mta.control.acts import NOTING, Order, delete
 from mta.control.walk import find, shown, untaken_of
 from mta.control.wanted import check_queues
@@ -101,7 +101,7 @@ class _Counts:
 
 def run(config: Config, task: Task, say: Callable[[str], None]) -> int:
     """Do ``task``; ``say`` what was done; return the exit status.  PosthouseError stops it."""
-    spool = Spool.open(config.spool, paths=paths(config))
+    spool = Spool.open(config.spool, paths=paths(config), alike=alike(config))
     log = Log(config.log.dir, config.log.formats, "mta")
     now = time.time()
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from mta.config.load import load_config
 from mta.config.model import Config
-from mta.config.queues import paths
+from mta.config.queues import alike, paths
 from mta.deliver.flags import HELP, LEVELS, Flags, parse
 from mta.deliver.generations import Generations
 from mta.errors import EX_TEMPFAIL, LocalProtocolError, PosthouseError, UsageError, exit_code, spelt
@@ -53,7 +53,7 @@ def _run(arguments: Sequence[str]) -> int:
     _check_channels(config, flags)
     level = LEVELS.index(flags.level or DEFAULT_LEVEL)
     log = Log(config.log.dir, config.log.formats, "deliver", file=flags.log_file, level=level)
-    spool = Spool.open(config.spool, paths=paths(config))
+    spool = Spool.open(config.spool, paths=paths(config), alike=alike(config))
     log.started("deliver", arguments)
     trouble = log.trouble()
     if trouble:  # no reason to leave mail undelivered, but somebody should know

@@ -39,9 +39,14 @@ DIRECTORY_MODE = 0o700
 class Fs:
     """The file system below one spool."""
 
-    def __init__(self, root: str) -> None:
-        """Work below ``root``, which need not exist yet."""
+    def __init__(self, root: str, *, alike: bool = False) -> None:
+        """Work below ``root``, which need not exist yet.
+
+        ``alike``: who owns the spool does all the work in it, so that what root makes
+        there is his throughout.
+        """
         self._root = root + "/"
+        self.alike = alike
         self._nurseries: list[str] = []
         self._turn = 0
         self._elsewhere: set[str] = set()  # queues and places on another file system
@@ -248,8 +253,9 @@ class Fs:
             os.mkdir(self._root + path, DIRECTORY_MODE)
         except FileExistsError:
             return
-        if path[:2] == "q." and "/" in path and self.anothers:
-            # An hour.  Bodies that root makes stay root's.
+        hours = path[:2] == "q." and "/" in path
+        if (hours or self.alike) and self.anothers:
+            # Else what root's deliver keeps below directories of its own stays root's.
             fd = os.open(self._root + path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 self._give_alike(path, fd)

@@ -172,7 +172,7 @@ def _check(fs: Fs, link: str, target: str, mark: bytes) -> None:
 
 def _make(fs: Fs, queue: str, path: str, mark: bytes) -> None:
     """Make a new place: directory, mark, and only when both are durable the link."""
-    disk, folder = Fs(path), f"q.{queue}"
+    disk, folder = Fs(path, alike=fs.alike), f"q.{queue}"
     if not disk.is_directory(""):
         raise SpoolError(f"paths of the queue {queue}: there is no directory {path}")
     disk.mkdir(folder)

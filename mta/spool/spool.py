@@ -54,14 +54,17 @@ class Spool:
         self._ready = False
 
     @classmethod
-    def open(cls, root: str, fs: Fs | None = None, paths: Paths | None = None) -> Spool:
+    def open(
+        cls, root: str, fs: Fs | None = None, paths: Paths | None = None, *, alike: bool = False
+    ) -> Spool:
         """Open the spool below ``root``; make it if there is none.
 
         Who makes or takes jobs gives the ``paths`` of queues on other disks: then all
-        places are checked, and new ones made.  SpoolError if it is of another version,
-        or cannot be read or made.
+        places are checked, and new ones made.  ``alike``: what root makes in another's
+        spool is to be his.  SpoolError if it is of another version, or cannot be read
+        or made.
         """
-        fs = fs or Fs(root)
+        fs = fs or Fs(root, alike=alike)
         try:
             prepare(fs, root)
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mta import mailq
+from mta.accept import open_door
 from mta.control import program, returning, wanted
 from mta.control.program import Task
 from mta.control.walk import find, shown
@@ -23,6 +25,7 @@ from mta.spool.intake import try_lock
 from mta.spool.layout import host_word
 from mta.spool.spool import Claim, Spool
 from mta.types import FAILED, NULL_PATH
+from mta.values import replace
 from tests.queued import ALICE, accept, defer, new_config
 from tests.spool.kit import checkpoint
 
@@ -289,3 +292,55 @@ def test_w1_no_more_of_a_crowded_hour_is_held_than_is_sorted(house: House, monke
         found.add(name.id)
         assert len(read) <= len(found) + 6
     assert found == ids
+
+
+THEIRS = 65534
+
+
+def give_away(root: Path) -> None:
+    """Have a new installation belong to another user, throughout."""
+    for path in (root, *root.rglob("*")):
+        os.chown(path, THEIRS, THEIRS, follow_symlinks=False)
+
+
+def owners(root: Path) -> dict[str, int]:
+    return {str(path.relative_to(root)): path.lstat().st_uid for path in root.rglob("*")}
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root works in another user's spool")
+def test_what_root_does_in_anothers_spool_leaves_all_of_it_to_him(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    (tmp_path / "log").mkdir()
+    give_away(tmp_path)
+    door = open_door(house.config)
+    for body in (b"Subject: x\r\n\r\n", b"x" * 300_000):  # of a large one there is a file
+        draft = door.begin()
+        draft.write(body)
+        routed = [door.verify(address) for address in (FAR, NEAR, "alice@example.test")]
+        door.commit(draft, routed, ALICE)
+    door.close()
+    assert house.do("hold", host("far.example")) == 0  # no intake runs: it takes mail in
+    assert house.do("delete", host("near.example")) == 0
+    assert house.do("return", Filter(host="")) == 0
+    made = owners(tmp_path / "spool")
+    assert [path for path in made if path.startswith("msg/")] and "q.local" in made
+    assert {path: uid for path, uid in made.items() if uid != THEIRS} == {}
+    assert set(owners(tmp_path / "log").values()) == {THEIRS}
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root works in another user's spool")
+def test_where_root_delivers_what_it_makes_stays_its_own(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    give_away(tmp_path)
+    smtpd = replace(house.config.smtpd, user="nobody")  # which has the spool, and no more of it
+    house.config = replace(house.config, smtpd=smtpd)
+    door = open_door(house.config)
+    draft = door.begin()
+    draft.write(b"x" * 300_000)
+    door.commit(draft, [door.verify(FAR)], ALICE)
+    door.close()
+    assert house.do("hold", host("far.example")) == 0
+    made = owners(tmp_path / "spool")
+    assert {uid for path, uid in made.items() if path[:4] in ("q.sm", "msg/")} == {0}
