@@ -25,7 +25,7 @@ from mta.deliver.questions import read_answer
 from mta.deliver.rules import IN_FLIGHT, SETTLING, UNSEEN
 from mta.errors import UsageError
 from mta.machine.asking import ask
-from mta.machine.locks import holder
+from mta.machine.locks import Holders
 from mta.policy.deadhosts import dead
 from mta.policy.decide import NO_RUNNERS, Barrier, HostFacts, Room, shut
 from mta.policy.foresee import alternatives, foresee, sooner_dead
@@ -141,7 +141,7 @@ def _of_job(
     shared: _Shared,
     now: float,
 ) -> Iterator[Wait]:
-    lock = 0 if job.untaken else holder(f"{config.spool}/{job.name.path}")
+    lock = 0 if job.untaken else shared.holder(job)
     for state, recipients in groups.items():
         found = [
             outlook(config, job.entry, state, pid, answer, lane)
@@ -285,11 +285,21 @@ def _supposed(
 
 
 class _Shared:
-    """What the spool holds for all delivers, read once, and only where none of them answers."""
+    """What holds for all jobs, read once and when first needed.
+
+    Of hosts and rules the spool is asked only about what no deliver answers for.
+    """
 
     def __init__(self, config: Config, now: float) -> None:
         self._root, self._now = config.spool, now
         self._read: tuple[DeadHosts, Suspensions] | None = None
+        self._holders: Holders | None = None
+
+    def holder(self, job: Job) -> int:
+        """Return which process has the job's lock, 0 if none."""
+        if self._holders is None:
+            self._holders = Holders()
+        return self._holders.of(f"{self._root}/{job.name.path}")
 
     def look(self) -> tuple[DeadHosts, Suspensions]:
         """Return the hosts that fail, and the rules of operators."""

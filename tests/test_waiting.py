@@ -17,7 +17,7 @@ from mta.deliver.board import Board
 from mta.deliver.questions import Answer, LaneAnswer, _plain
 from mta.finding import Found, Job, find
 from mta.machine.asking import Answers
-from mta.machine.locks import holder
+from mta.machine.locks import Holders
 from mta.policy.deadhosts import DeadHost
 from mta.policy.decide import NO_RUNNERS, Barrier, HostFacts, JobFacts, Room, shut
 from mta.policy.foresee import _CHANGES
@@ -267,12 +267,22 @@ def test_without_any_deliver_a_channel_without_runners_holds_its_queue(house):
 def test_whose_lock_it_is_is_told_without_taking_it(house):
     claim = house.spool.claim(house.name)
     path = f"{house.config.spool}/{house.name.path}"
-    assert holder(path) == os.getpid()
+    assert Holders().of(path) == os.getpid()
     house.answer(7)
     assert f"in the hands of pid {os.getpid()}, which has its lock" in house.text()
     claim.release()
-    assert holder(path) == 0
-    assert holder("/nonexistent") == 0 == holder(path, "/nonexistent")
+    assert Holders().of(path) == 0
+    assert Holders().of("/nonexistent") == 0 == Holders("/nonexistent").of(path)
+
+
+def test_the_table_of_locks_is_read_once_for_all_jobs(house, monkeypatch):
+    read = []
+    monkeypatch.setattr(waiting, "Holders", lambda: read.append(1) or Holders())
+    for _ in range(3):
+        accept(house.spool, "bob@far.example")
+    found = find(house.config, "bob@far.example")
+    assert len(list(gather(house.config, found, house.now))) == 4
+    assert read == [1]
 
 
 def test_what_is_in_the_journal_only_is_told_as_that(house):

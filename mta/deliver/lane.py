@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Lane", "Rules"]
 
-BACK = 256  # hosts that are well again whose waiting jobs one pump looks through
+BACK = 64  # hosts that are well again whose waiting jobs one pump looks through
 LOADED = 10.0  # until a job is looked at again that the load kept back
 LONG = 3600.0  # until a job is read again that waits for a word, not for a time
 FRESH = 60.0  # age beyond which a job that a sweep finds may have been tried before
