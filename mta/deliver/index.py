@@ -31,6 +31,8 @@ Invariants, each a property in tests/deliver/test_index.py
          had when its turn began, and then stands where its first name does.
     X7   While other hosts may be asked, a host that is cold gets one turn in COLD,
          and no fewer; a host that is new, or has new mail, is not cold.
+    X8   A call of revisit() lets go of no more names that wait for a time than it is told,
+         also where all are recalled at once; calls enough let go of all that may.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ LIMIT = 100_000
 COLD = 4  # one turn in so many is for hosts whose jobs may not be due, while others wait
 SLACK = 1000  # stale entries that a heap of hosts may hold, besides as many as there are hosts
 _HERE = 0.0  # in ``_known``: to go, with its dead host, or taken
+_RECALLED = 1e-6  # a time that has come, whatever the clock says
 _FIRST = float("-inf")
 
 Rank = tuple[float, int]
@@ -368,13 +371,14 @@ class Index:
         return self.offer(name)
 
     def recall_all(self) -> None:
-        """Let all names go that wait for a time, and all hosts that rest."""
-        waiting, self._later, resting, self._resting = self._later, [], self._resting, {}
+        """Have revisit() let all names go that wait for a time; let all hosts go that rest."""
+        resting, self._resting = self._resting, {}
         for host in resting:
             self.ready(host)
-        for when, key, name, *_ in sorted(waiting, key=lambda entry: entry[1]):
-            if self._known.get(key) == when:
-                self.recall(name)
+        waiting = [entry for entry in self._later if self._known.get(entry[1]) == entry[0]]
+        self._later = [(_RECALLED, key, name, 0) for _, key, name, _ in waiting]
+        heapify(self._later)
+        self._known.update(dict.fromkeys([entry[1] for entry in waiting], _RECALLED))
 
     def revisit(self, now: float, most: int = 1000) -> bool:
         """Let go whose time has come, at most so many names; return whether more wait for it."""

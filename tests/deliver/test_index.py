@@ -257,6 +257,33 @@ def test_x3_what_waits_for_a_time_is_bounded_too():
     assert index.offer(name(25, "h25"))
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from(HOSTS), st.integers(1, 90)), max_size=60),
+    st.integers(1, 90),
+    st.integers(1, 20),
+    st.booleans(),
+)
+def test_x8_a_turn_lets_go_of_so_many_and_all_go_in_time(names, now, most, recalled):
+    index = Index(lambda _: False)
+    for number, (host, when) in enumerate(names):
+        it = name(number, host)
+        index.offer(it)
+        index.take_host(unproven=True)
+        index.later(index.pop(host), float(when))
+    if recalled:
+        index.recall_all()
+    gone, more = 0, True
+    while more:
+        more = index.revisit(float(now), most)
+        assert 0 <= index.waiting - gone <= most
+        gone = index.waiting
+    due = {number for number, (_, when) in enumerate(names) if recalled or when <= now}
+    assert {int(it.id) for it in drain(index)} == due
+    index.recall_all()  # what is taken is not recalled
+    index.revisit(1.0)
+    assert {int(it.id) for it in drain(index)} == set(range(len(names))) - due
+
+
 def test_hosts_that_have_to_prove_themselves_can_be_passed_over():
     index = Index(lambda host: host == "new")
     index.offer(name(1, "new"))
