@@ -51,9 +51,8 @@ class Wanted:
 
 
 def _names(spool: Spool, queue: str, host: str) -> Iterator[JobName]:
-    word = host_word(host)
-    for names in spool.names(queue):
-        yield from [name for name in names if name.host == word] if host else names
+    for names in spool.names_for(queue, host_word(host)) if host else spool.names(queue):
+        yield from names
 
 
 EVERYTHING = Wanted()

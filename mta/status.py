@@ -1,7 +1,7 @@
 """mta status: who runs, what waits and why, how far intake has come.
 
 Units    Times are float seconds since the epoch.
-Source   Queue counts come from names alone; reasons from the SAMPLE oldest
+Source   Queue counts come from lists of files alone; reasons from the SAMPLE oldest
          jobs of each queue, so that a million jobs do not make this slow.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 
 from mta.machine.census import delivers, intake_runs, listeners, workers
 from mta.machine.clock import monotonic
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from mta.config.model import Config
     from mta.policy.admission import Flow
+    from mta.spool.layout import JobName
 
 __all__ = ["gather", "lines"]
 
@@ -115,28 +117,35 @@ def _journal(spool: Spool) -> tuple[int, int]:
 
 def _queue(spool: Spool, queue: str, now: float) -> dict[str, Any]:
     """Count a queue's jobs, and the reasons why its oldest ones wait."""
-    count, oldest = 0, 0.0
-    sampled = deferred = 0
+    count, trouble = spool.count(queue)
+    oldest = _oldest(spool, queue)
+    deferred = 0
     reasons: dict[str, int] = {}
-    for names in spool.names(queue):
-        count += len(names)
-        if names and not oldest:
-            oldest = arrived(names[0].id)
-        for name in names[: max(0, SAMPLE - sampled)]:
-            sampled += 1
-            entry = spool.peek(name)
-            replies = [s.outcome.reply for _, s in entry.pending if s.outcome] if entry else []
-            deferred += bool(replies)
-            for reply in dict.fromkeys(map(str, replies)):
-                reasons[reply] = reasons.get(reply, 0) + 1
+    for name in oldest:
+        entry = spool.peek(name)
+        replies = [s.outcome.reply for _, s in entry.pending if s.outcome] if entry else []
+        deferred += bool(replies)
+        for reply in dict.fromkeys(map(str, replies)):
+            reasons[reply] = reasons.get(reply, 0) + 1
     top = sorted(reasons.items(), key=lambda item: -item[1])[:REASONS]
     return {
         "jobs": count,
-        "oldest_seconds": round(now - oldest) if oldest else 0,
-        "sampled": sampled,
+        "oldest_seconds": round(now - arrived(oldest[0].id)) if oldest else 0,
+        "unread": "" if trouble is None else f"{trouble.filename}: {trouble.strerror}",
+        "sampled": len(oldest),
         "deferred": deferred,
         "reasons": [{"reason": reason, "jobs": number} for reason, number in top],
     }
+
+
+def _oldest(spool: Spool, queue: str) -> list[JobName]:
+    found: list[JobName] = []
+    with suppress(OSError):  # count() tells of it
+        for names in spool.names(queue):
+            found += names[: SAMPLE - len(found)]
+            if len(found) >= SAMPLE:
+                break
+    return found
 
 
 def lines(config: Config, now: float, *, as_json: bool = False) -> Iterator[str]:
@@ -190,6 +199,8 @@ def _queue_lines(part: dict[str, Any], now: float) -> Iterator[str]:
     if part["jobs"]:
         since = f", the oldest since {time.ctime(now - part['oldest_seconds'])}"
     yield f"queue     {part['queue']}: {part['jobs']} job(s){since}"
+    if part["unread"]:
+        yield f"          a part of it cannot be read: {printable(part['unread'])}"
     if part["flow"] is not None:
         yield f"          {_flowing(part['flow'])}"
     if part["deferred"]:

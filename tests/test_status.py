@@ -16,7 +16,9 @@ from mta.machine.census import Deliver
 from mta.machine.clock import monotonic
 from mta.machine.flow import Teller
 from mta.policy.admission import Flow
+from mta.spool.spool import Spool
 from tests.inlet import write_site
+from tests.queued import accept
 
 LOAD = "load: {delay: 6, queue_only: 12, refuse: 8, psi: {delay: 20, refuse: 60}}\n"
 
@@ -90,6 +92,16 @@ def test_queues_and_how_they_flow(config: Config, tmp_path: Path) -> None:
     kept = "1 could go now, 2 more are kept back by rate, 0.25 a second are settled"
     assert f"          {kept}\n" in f"{said}\n"
     assert flows["local"]["backlog"] == 3 and flows["local"]["kept_by_rate"] == 2
+
+
+def test_what_cannot_be_read_of_a_queue_is_said_beside_the_rest(config: Config) -> None:
+    spool = Spool.open(config.spool)
+    accept(spool, "bob@far.example")
+    (Path(config.spool) / "q.smtp" / "2020010100").write_text("no directory")
+    (smtp,) = [queue for queue in parts(config, "queue") if queue["queue"] == "smtp"]
+    where = f"{config.spool}/q.smtp/2020010100: Not a directory"
+    assert (smtp["jobs"], smtp["unread"], smtp["sampled"]) == (1, where, 1)
+    assert f"          a part of it cannot be read: {where}" in status.lines(config, 0.0)
 
 
 def test_workers_are_the_children_of_their_master() -> None:

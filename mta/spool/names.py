@@ -12,6 +12,8 @@ Invariants, each a property in tests/spool/test_names.py
          the first trouble is raised.
     NA5  Of an hour as many lists are read as one may, and the oldest names in them are
          given, whatever the hour holds.
+    NA6  What is counted is what a walk gives, and what is given of a host is what a walk
+         gives of it; other names cost no more than a look.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from heapq import nsmallest
 from operator import itemgetter
 
 from mta.spool import layout
-from mta.spool.layout import JobName, place_path
+from mta.spool.layout import JobName, place_path, valid_id
 from mta.spool.places import split
 from mta.values import TYPE_CHECKING
 
@@ -29,7 +31,17 @@ if TYPE_CHECKING:
 
     from mta.spool.fs import Fs
 
-__all__ = ["find", "for_hosts", "hours", "of_message", "places", "queues", "walk"]
+__all__ = [
+    "count",
+    "find",
+    "for_hosts",
+    "hours",
+    "of_message",
+    "places",
+    "queues",
+    "walk",
+    "walk_host",
+]
 
 LISTED = 500  # names in one list: what a sweep takes at a time, 5 ms
 
@@ -108,7 +120,7 @@ def _gathered(
 def find(fs: Fs, word: str) -> list[JobName]:
     """Return the jobs of message "ID", or the one called "ID.N"; none for what is no id."""
     message_id, dot, number = word.partition(".")
-    if not layout.valid_id(message_id):
+    if not valid_id(message_id):
         return []
     found = [name for names in of_message(fs, message_id) for name in names]
     found = [name for name in found if not dot or str(name.number) == number]
@@ -158,6 +170,43 @@ def for_hosts(
     names = _parse(queue, hour, first, None, None)
     names = [name for name in names if hosts is None or name.host in hosts]
     return names, len(names) + len(found) - len(first), whole
+
+
+def walk_host(fs: Fs, queue: str, host: str) -> Iterator[list[JobName]]:
+    """Yield the jobs for ``host`` (as names have it), an hour at a time; else as walk()."""
+    trouble: OSError | None = None
+    for hour, there in sorted(hours(fs, queue).items()):
+        try:
+            files = [
+                (file, place)
+                for place in there
+                for file in fs.list(f"{place_path(queue, place)}/{hour}")
+                if file.endswith(host)
+            ]
+        except OSError as error:
+            trouble = trouble or error
+            continue
+        names = _parse(queue, hour, sorted(files), None, None)
+        yield [name for name in names if name.host == host]
+    if trouble is not None:
+        raise trouble
+
+
+def count(fs: Fs, queue: str) -> tuple[int, OSError | None]:
+    """Return how many jobs a queue has, and what kept a part of it from being read."""
+    found, trouble = 0, None
+    try:
+        for hour, there in hours(fs, queue).items():
+            for place in there:
+                try:
+                    files = fs.list(f"{place_path(queue, place)}/{hour}")
+                except OSError as error:
+                    trouble = trouble or error
+                    continue
+                found += sum([file[16:17] == "." and valid_id(file[:16]) for file in files])
+    except OSError as error:
+        trouble = error
+    return found, trouble
 
 
 def _parse(

@@ -130,6 +130,14 @@ class Spool:
         limit = sort_limit if ordered else None
         return names.walk(self.fs, queue, newer_than, older_than, limit)
 
+    def names_for(self, queue: str, host: str) -> Iterator[list[JobName]]:
+        """Yield the jobs of ``queue`` for the host of that word, the oldest hour first."""
+        return names.walk_host(self.fs, queue, host)
+
+    def count(self, queue: str) -> tuple[int, OSError | None]:
+        """Return how many jobs ``queue`` has, and what kept a part of it from being read."""
+        return names.count(self.fs, queue)
+
     def find(self, word: str) -> list[JobName]:
         """Return the jobs that message "ID" still has, or the one "ID.N"; none for no id.
 

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from mta.spool import layout
 from mta.spool import names as module
 from mta.spool.layout import JobName, arrived, hour_of, new_id
-from mta.spool.names import for_hosts, walk
+from mta.spool.names import count, for_hosts, walk, walk_host
 from mta.values import replace
 
 EPOCH = 1_700_000_000.0
@@ -120,3 +122,55 @@ def test_na5_an_hour_is_read_as_long_as_one_may(hosts, after, most):
     assert whole == (len(read) == len(pieces) or not pieces)
     assert [name.file.partition("/")[2] for name in names] == mine[:most]
     assert count == len(mine)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 20_000), st.sampled_from(["a", "b.a", "", "core"])), max_size=60
+    ),
+    st.sets(st.integers(0, 5)),
+)
+def test_na6_counts_and_hosts_are_as_a_walk_has_them(mail, broken):
+    layout._last[0] = 0
+    made = [(new_id(EPOCH + second), host) for second, host in sorted(mail)]
+    names = [JobName("smtp", hour_of(arrived(m)), m, 0, host) for m, host in made]
+    fs = Fs([name.file for name in names])
+    for path in [path for path in fs.hours if "/" in path]:
+        fs.hours[path] += ["core", "core.a", "lost+found", f"{'a' * 16}.0.a", ""]
+    hours = sorted({name.hour for name in names})
+    bad = {hour for at, hour in enumerate(hours) if at in broken}
+    real, lists = fs.list, fs.lists
+
+    def failing(path, *size):
+        if path[-10:] in bad:
+            raise OSError(5, "Input/output error", path)
+        return lists(path, *size) if size else real(path)
+
+    fs.list = fs.lists = failing
+
+    def walked(lists):
+        found = []
+        with contextlib.suppress(OSError):
+            for some in lists:
+                found += [(name.id, name.host) for name in some]
+        return found
+
+    right = walked(walk(fs, "smtp", None, None, 0))
+    told, trouble = count(fs, "smtp")
+    assert told == len(right) and (trouble is not None) == bool(bad)
+    for host in ("a", "b.a", "", "core", "x"):
+        given_ = walked(walk_host(fs, "smtp", host))
+        assert given_ == [each for each in right if each[1] == host]
+    if bad:
+        with pytest.raises(OSError, match="Input/output"):
+            list(walk_host(fs, "smtp", "a"))
+
+
+def test_na6_a_queue_that_cannot_be_listed_is_told():
+    class Gone(Fs):
+        def list(self, path):
+            raise OSError(5, "Input/output error", path)
+
+    told, trouble = count(Gone([]), "smtp")
+    assert told == 0 and trouble is not None
