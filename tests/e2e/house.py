@@ -64,13 +64,13 @@ def wait(condition: Callable[[], Any], within: float = 60.0, step: float = 0.05)
 
 
 def slowness() -> float:
-    """Return how many times longer than elsewhere a process takes to begin here and now: 1 to 5."""
+    """Return how many times longer than elsewhere a process takes to begin here and now: 1 to 4."""
     took = []
     for _ in range(3):
         began = time.monotonic()
         subprocess.run([str(BIN / "deliver"), "-h"], capture_output=True, check=False)
         took.append(time.monotonic() - began)
-    return min(5.0, max(1.0, sorted(took)[1] / BEGINS))
+    return min(4.0, max(1.0, sorted(took)[1] / BEGINS))
 
 
 def tool(path: str) -> str | None:

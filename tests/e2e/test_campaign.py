@@ -70,6 +70,7 @@ def campaign(new_house: Callable[..., House], hosts: Hosts) -> House:
     house.config.write_text(f'{text}\ndns: {{nameservers: ["{hosts.nameserver}"]}}\n')
     house.start("mta", "up")
     wait(lambda: answers(port_of(house)))
+    house.await_sweeps("local", "large", "smtp", "smtp")
     return house
 
 

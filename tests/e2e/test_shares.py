@@ -49,6 +49,13 @@ def text(number: int, field: str = "") -> bytes:
     return f"{field}Subject: {number}\n\nhello\n".encode()
 
 
+def send(house: House, hosts: list[str], count: int) -> list[str]:
+    """Submit so many messages for each of the hosts; return their ids."""
+    return house.submit_many(
+        ("a@x.test", [f"u@{host}.test"], text(n)) for n in range(count) for host in hosts
+    )
+
+
 def test_urgent_goes_before_normal_before_bulk(new_house) -> None:
     rules = "senders: [{match: 'news@list.test', class: bulk}]\n"
     channels = ["{name: local, program: local, domains: $local, concurrency: 1}"]
@@ -72,13 +79,14 @@ def test_tokens_bound_all_delivers_and_a_killed_one_s_are_free(new_house, tmp_pa
     house: House = new_house(channels=channels, more="queue_children: 3\n")
     first = house.start("deliver", "-b", "-c", "one")
     house.start("deliver", "-b", "-c", "two")
-    house.await_sweeps("one", "two")  # one alone would have all tokens
-    house.submit_many(
-        ("a@x.test", [f"u@{host}.test"], text(n)) for n in range(20) for host in ("one", "two")
-    )
-    wait(lambda: len(counts(tmp_path)) >= 12)
-    done = {event["channel"] for event in house.events("attempt")}
-    assert done == {"one", "two"}
+    both = ["one", "two"]
+    # One alone would have all tokens: both are there, with their programs, before the work is.
+    warm = send(house, both, 1)
+    wait(lambda: house.gone(warm))
+    sent = send(house, both, 20)
+    wait(lambda: len(counts(tmp_path)) >= 2 + 12)
+    done = {event["channel"] for event in house.events("attempt") if event["id"] in sent}
+    assert done == {*both}
     first.send_signal(signal.SIGKILL)
     first.wait()
     before = len(counts(tmp_path))
@@ -99,7 +107,7 @@ def test_runners_bound_one_channel_and_none_hold_it(new_house, tmp_path) -> None
         pipe("two", command, ", runners: 0"),
     ]
     house: House = new_house(channels=channels)
-    sent = house.submit_many(("a@x.test", ["u@one.test"], text(n)) for n in range(10))
+    sent = send(house, ["one"], 10)
     held = house.submit(text(99), "-f", "a@x.test", "u@two.test")
     house.start("deliver", "-b", "-c", "one,two")
     house.start("deliver", "-b", "-c", "one")
