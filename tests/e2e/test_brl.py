@@ -247,7 +247,8 @@ def waiting(brl: Laboratory, idents: list[str]) -> list[str]:
 
 def check_who_touched_the_dregs(brl: Laboratory, dregs: list[str]) -> None:
     """-t24 and -t48 leave alone what is older; the fourth daemon looks after all."""
-    assert max(brl.ages(2)) <= 24 and max(brl.ages(3)) <= 48
+    late = 48 / LEAPS  # what was chosen before a leap may be told of after it
+    assert max(brl.ages(2)) <= 24 + late and max(brl.ages(3)) <= 48 + late
     brl.live_until(lambda: max(brl.ages(4)) > 48, hours=5)
     assert sorted(waiting(brl, dregs)) == sorted(dregs), "none is lost, none is returned yet"
 

@@ -287,6 +287,7 @@ def test_a_unit_s_command_becomes_the_daemon_and_is_seen(new_house: Callable[...
     wait(lambda: init.table()["deliver2"][:2] == ["running", str(process.pid)])
     again = house.run("mta", "daemons", "--run", "deliver2")
     assert again.returncode == 75 and "deliver2 runs already" in again.stdout
+    house.await_sweeps("sink")  # before that a signal just ends it
     process.terminate()
     assert process.wait(40) == 0
 
