@@ -54,7 +54,10 @@ def _print(lines: Iterable[str]) -> int:
 
 def _path(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
     """Return --config as it stands before or behind the command's name."""
-    return value or (context.parent.params.get("config") if context.parent is not None else None)
+    if value is not None or context.parent is None:
+        return value
+    before: str | None = context.parent.params.get("config")
+    return before
 
 
 def _load(context: click.Context, parameter: click.Parameter, value: str | None) -> Config:

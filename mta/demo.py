@@ -64,7 +64,7 @@ def local_address(config: Config) -> str:
 
 def configure(path: str | None, load: Callable[[str | None], Config]) -> tuple[Config, bool]:
     """Return the configuration and whether it had to be written first: the starter's."""
-    if path or os.environ.get("MTA_CONFIG"):
+    if path is not None or os.environ.get("MTA_CONFIG"):
         return load(path), False
     starter = find_starter()
     system = os.geteuid() == 0 and os.path.exists(SYSTEM_PATH)

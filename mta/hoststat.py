@@ -222,7 +222,7 @@ def _hoststat(arguments: Sequence[str]) -> int:
     if rest:
         raise UsageError("usage: hoststat [-v] [--config FILE]")
     given = dict(options)
-    config = load_config(given.get("config") or given.get("C"))
+    config = load_config(given.get("config", given.get("C")))
     for line in table(config, time.time(), verbose="v" in given):
         sys.stdout.write(line + "\n")
     sys.stdout.flush()
@@ -233,7 +233,7 @@ def _purgestat(arguments: Sequence[str]) -> int:
     options, hosts = read_options(arguments, {"C": VALUE}, {"config": VALUE})
     given = dict(options)
     try:
-        revive(load_config(given.get("config") or given.get("C")), hosts, time.time())
+        revive(load_config(given.get("config", given.get("C"))), hosts, time.time())
     except NobodyError as error:
         report("purgestat", str(error))
         return EX_NOTHING

@@ -173,6 +173,15 @@ def test_a_queue_that_is_not_there_is_said_to_be_none(house: House) -> None:
     assert house.run(cli.main, ["mta", "hold", "--queue", "old"])[0] == 1
 
 
+@pytest.mark.parametrize("words", ["mta up", "mta demo", "mta status", *ALONE])
+def test_a_config_without_a_name_is_none_and_not_the_next_one(words: str, house: House) -> None:
+    name, *rest = words.split()
+    main = cli.main if name == "mta" else ALONE[name][0]
+    to = ["bob@far.example"] if name in ("submit", "sendmail") else []
+    status, said = house.run(main, [name, *rest, "--config", "", *to])
+    assert status == 64 and said.endswith(": --config needs a file\n") and said.count("\n") == 1
+
+
 @pytest.mark.parametrize("call", [checkque.main, cli.main, deliver.main, smtpd.main])
 def test_what_the_system_refuses_is_a_line_and_75(
     call, house: House, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 from mta.config import snapshot
+from mta.errors import UsageError
 from mta.values import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,8 +29,11 @@ def config_path(path: str | None, environ: Mapping[str, str], euid: int) -> str:
 
     ``path`` is the --config option; then come $MTA_CONFIG, the user's own file
     if it exists, and the system's if it exists.  Where there is neither, it is
-    the one that ``euid`` should make.
+    the one that ``euid`` should make.  UsageError if ``path`` is "": the next one that
+    would be found is another installation than was meant.
     """
+    if path == "":
+        raise UsageError("--config needs a file")
     chosen = path or environ.get("MTA_CONFIG")
     if chosen:
         return os.path.abspath(chosen)
