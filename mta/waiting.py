@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["BUSY", "LIMIT", "Outlook", "Wait", "gather", "outlook"]
 
 PLAIN = ("local", "pipe", "list")  # programs that connect to nobody
-LIMIT, LEAST = 0.35, 0.2  # seconds that finding jobs and all answers may take; that answers may
+LIMIT, LEAST = 0.3, 0.15  # seconds that finding jobs and all answers may take; that answers may
 BUSY = (IN_FLIGHT, SETTLING)
 
 

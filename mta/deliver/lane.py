@@ -32,7 +32,7 @@ from mta.policy.decide import GO, WAIT, JobFacts, Room, Verdict, decide, half_of
 from mta.policy.load import QUEUE_ONLY, Standing
 from mta.policy.select import ALL_AGES
 from mta.route.expanded import arrived_here
-from mta.spool.layout import arrived
+from mta.spool.layout import arrived, id_at
 from mta.types import CHANNEL, Host, Outcome, Recipient
 from mta.values import TYPE_CHECKING, replace
 
@@ -173,8 +173,8 @@ class Lane:
 
     def _read_on(self) -> None:
         """Read names of the sweep."""
-        before = self._clock.wall() - FRESH
-        self.sweeps.feed(lambda name: self._offer(name, arrived(name.id) < before))
+        before = id_at(self._clock.wall() - FRESH)
+        self.sweeps.feed(lambda name: self._offer(name, name.id < before))
         if not self.sweeps.running:
             self.index.swept()
 

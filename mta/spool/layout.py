@@ -52,6 +52,7 @@ __all__ = [
     "host_word",
     "hour",
     "id_again",
+    "id_at",
     "new_id",
     "place_path",
     "tag",
@@ -125,6 +126,11 @@ def arrived(message_id: str) -> float:
     if not valid_id(message_id):
         raise ValueError("not a message id")
     return int(message_id[:TIME_SIGNS].translate(_DIGITS), 31) / 1e6
+
+
+def id_at(seconds: float) -> str:
+    """Return what stands before all ids of what arrives at ``seconds`` or later."""
+    return _encode(max(0, round(seconds * 1e6)), TIME_SIGNS)
 
 
 def hour_of(seconds: float) -> str:

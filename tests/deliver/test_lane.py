@@ -1,14 +1,14 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mta.config.host_rules import HostRules
 from mta.deliver.board import Board
 from mta.deliver.desk import Desk
 from mta.deliver.gather import HELD
-from mta.deliver.lane import LOADED, Lane, Rules
+from mta.deliver.lane import FRESH, LOADED, Lane, Rules
 from mta.deliver.realm import Ways
 from mta.deliver.silence import PATIENCE
 from mta.policy.deadhosts import pause
@@ -558,6 +558,18 @@ def test_new_mail_does_not_wait_until_a_long_queue_has_been_looked_through():
     assert house.spool.opened.total() - opened < 200
     house.pump()
     assert house.lane.index.waiting == 0  # the others are looked at, too
+
+
+@given(st.floats(0.0, 2 * FRESH))
+def test_only_what_a_sweep_finds_of_some_age_may_have_been_tried(age):
+    assume(abs(age - FRESH) > 0.01)
+    house = House()
+    house.queue("a")
+    house.clock.now += age
+    house.program.jobs = 0
+    house.lane.sweep()
+    house.pump()
+    assert house.lane.index.is_cold("a") == (age > FRESH)
 
 
 def test_slow_dsns_slow_the_lane_and_nothing_piles_up():

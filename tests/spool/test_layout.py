@@ -25,6 +25,16 @@ def test_l2_an_id_tells_when_its_message_arrived(now):
     assert layout.hour(new_id(now))[:2] in ("19", "20", "21")
 
 
+@given(times, times | st.floats(-1e9, 1e9))
+def test_l2_ids_stand_before_a_time_as_their_arrivals_do(now, other):
+    layout._last[0] = 0
+    message_id = new_id(now)
+    for at in (other, now, now + 2e-6, now - 2e-6):
+        if abs(at - arrived(message_id)) > 1e-6:
+            assert (message_id < layout.id_at(at)) == (arrived(message_id) < at)
+    assert message_id >= layout.id_at(arrived(message_id))
+
+
 @given(hosts, st.integers(0, 99999), times)
 def test_l3_a_name_comes_back_from_its_path(host, number, now):
     layout._last[0] = 0
