@@ -195,7 +195,7 @@ class House:
         found = []
         for _, octets in ask(f"{self.root}/run", {queue: [NO_JOB]}, 5.0).came:
             answer = read_answer(octets)
-            assert answer is not None, octets
+            assert answer is not None and answer.jobs, octets
             lanes = [lane for _, each in answer.jobs for lane in each]
             if answer.sweeps_at > answer.now and all(lane.where != SWEEPING for lane in lanes):
                 found.append(answer.sweeps_at - answer.now)
@@ -211,6 +211,7 @@ class House:
 
         ``before`` is what sweeps() told before it was told to: that time only falls.
         """
+        assert before
         wait(lambda: self.sweeps(queue) > before, step=0.1)
 
     def maildir(self, user: str = "alice") -> list[Path]:

@@ -82,7 +82,7 @@ class Hosts:
         )
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
-        if not self._ready.wait(20):
+        if not self._ready.wait(60):
             self.close()
             raise AssertionError("the hosts do not start")
 
