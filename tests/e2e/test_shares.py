@@ -83,10 +83,13 @@ def test_tokens_bound_all_delivers_and_a_killed_one_s_are_free(new_house, tmp_pa
     # One alone would have all tokens: both are there, with their programs, before the work is.
     warm = send(house, both, 1)
     wait(lambda: house.gone(warm))
-    sent = send(house, both, 20)
-    wait(lambda: len(counts(tmp_path)) >= 2 + 12)
-    done = {event["channel"] for event in house.events("attempt") if event["id"] in sent}
-    assert done == {*both}
+    sent = send(house, both, 24)
+
+    def busy() -> set[str]:
+        return {event["channel"] for event in house.events("attempt") if event["id"] in sent}
+
+    wait(lambda: len(counts(tmp_path)) >= 2 + 12 and busy() == {*both})
+    assert all(any(f"{name}.test" in path.name for path in house.jobs()) for name in both)
     first.send_signal(signal.SIGKILL)
     first.wait()
     before = len(counts(tmp_path))
@@ -100,14 +103,14 @@ def test_tokens_bound_all_delivers_and_a_killed_one_s_are_free(new_house, tmp_pa
 
 
 def test_runners_bound_one_channel_and_none_hold_it(new_house, tmp_path) -> None:
-    command = work(tmp_path, 0.2)
+    command = work(tmp_path, 0.5)  # all of it takes longer than a program to begin
     channels = [
         LOCAL,
         pipe("one", command, ", runners: 2, concurrency: 10"),
         pipe("two", command, ", runners: 0"),
     ]
     house: House = new_house(channels=channels)
-    sent = send(house, ["one"], 10)
+    sent = send(house, ["one"], 12)
     held = house.submit(text(99), "-f", "a@x.test", "u@two.test")
     house.start("deliver", "-b", "-c", "one,two")
     house.start("deliver", "-b", "-c", "one")
