@@ -22,7 +22,7 @@ from mta.deliver.ageing import FAIL, WARN, Ager, ages_of, due
 from mta.deliver.desk import Desk
 from mta.deliver.gather import Gather
 from mta.deliver.returns import Post
-from mta.errors import PosthouseError, UsageError, exit_code, spelt
+from mta.errors import EX_TEMPFAIL, PosthouseError, UsageError, exit_code, spelt
 from mta.machine import clock
 from mta.machine.log import Log
 from mta.machine.logline import printable
@@ -84,8 +84,7 @@ class Cleaner:
         if self._act:
             intake = Intake(self._spool, lambda names: None, self._queued)
             try:
-                while count := intake.step():
-                    taken += count
+                taken = intake.catch_up()
                 left = intake.checkpoint(at_once=True)
             finally:
                 intake.close()
@@ -211,6 +210,6 @@ def main() -> int:
         return exit_code(error)
     except OSError as error:
         print(f"cleanque: {error.strerror}: {error.filename or ''}", file=sys.stderr)
-        return exit_code(PosthouseError())
+        return EX_TEMPFAIL
     except KeyboardInterrupt:
         return 130

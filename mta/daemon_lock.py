@@ -100,12 +100,12 @@ def take(config: Config, name: str, patience: float = LOCK_LIMIT) -> int:
             os.close(fd)
             raise RunningError(f"{name} runs already")
         time.sleep(0.01)
+    os.ftruncate(fd, 0)  # who died before us is nobody that runs, though the lock is taken again
     return fd
 
 
 def sign(fd: int, command: str) -> None:
     """Write down, in the process that is to be the daemon, who holds the lock."""
-    os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n{command}\n".encode(), 0)
     os.set_inheritable(fd, True)
 
@@ -114,9 +114,7 @@ def forget(config: Config, name: str) -> None:
     """Note that a daemon was stopped, and is not dead; nothing if it runs, or never ran."""
     with suppress(RunningError, FileNotFoundError):
         os.stat(f"{folder(config)}/{name}")  # one that never ran leaves no file
-        fd = take(config, name)
-        os.ftruncate(fd, 0)
-        os.close(fd)
+        os.close(take(config, name))
 
 
 def _try_lock(fd: int, kind: int) -> bool:

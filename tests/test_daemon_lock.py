@@ -68,6 +68,16 @@ def test_dl1_a_lock_tells_what_runs_and_what_died(config: Config, acts: list[str
         running.communicate()
 
 
+def test_dl1_who_takes_the_lock_is_not_taken_for_who_died(config: Config) -> None:
+    died = begin(config, "deliver1", "deliver -b")
+    died.communicate()
+    assert see(config, "deliver1").state == DEAD
+    fd = take(config, "deliver1")
+    seen = see(config, "deliver1")
+    os.close(fd)
+    assert seen == Seen(RUNNING), "a signal would go to whoever has that pid by now"
+
+
 def test_what_never_ran_leaves_no_file(config: Config) -> None:
     forget(config, "deliver1")
     assert see(config, "deliver1").state == STOPPED

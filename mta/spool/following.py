@@ -57,14 +57,14 @@ class Reader:
     def next(self, limit: int) -> tuple[int, Record] | None:
         """Return where the next message ends, and its record (of no segment yet).
 
-        None if no whole one stands before ``limit``.
+        None if no whole one stands before ``limit``: what ends behind it is not synced yet.
         """
         self.torn = False
         if self._window is None:
             self._window = Window(self._fs, self._fd)
         while self.at < limit:
             frame = read_frame(self._window.read, self.at)
-            if frame is None:
+            if frame is None or frame.end > limit:
                 self.torn = True
                 break
             self.at = frame.end
@@ -74,8 +74,12 @@ class Reader:
             pieces, self.pieces = tuple(self.pieces), []
             if frame.kind == MESSAGE:
                 return frame.end, Record(Closing.decode(frame.data), pieces, len(frame.data))
-        self._window = None
+        self.rest()
         return None
+
+    def rest(self) -> None:
+        """Keep nothing of what was read: there may be thousands of segments."""
+        self._window = None
 
     def skip_to(self, other: Reader) -> None:
         """Go on where ``other`` is."""
@@ -150,6 +154,7 @@ class Followed:
         """Let the next messages join the line, SLICE at most, and none when it is full."""
         for _ in range(SLICE):
             if line.full:
+                self._reader.rest()
                 return
             found = self._reader.next(self.limit)
             if found is None:
@@ -163,7 +168,8 @@ class Followed:
         if self._reader.torn:  # it may be under way, or else what is left is for bad/
             if self.complete_since:
                 self._set_aside(self._reader.at, self.limit)
-            self.limit = self._reader.at
+            self.limit = self.told = self._reader.at  # what is written since is not synced
+        self._reader.rest()
         self._look_for_end()
 
     def look_ahead(self, line: Line) -> int:
@@ -178,6 +184,7 @@ class Followed:
             if len(self._passed) < PASSED and line.let_pass(record, self):
                 self._passed.add(end)
                 self.in_line += 1
+        self._scout.rest()
         return SLICE
 
     def _look_for_end(self) -> None:

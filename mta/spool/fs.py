@@ -283,6 +283,11 @@ class Fs:
             done += os.pwrite(fd, data[done:] if done else data, done)
         return fd
 
+    def descriptors(self) -> int:
+        """Return how many descriptors this process may have open."""
+        limit = os.sysconf("SC_OPEN_MAX")
+        return limit if limit > 0 else 1024
+
     def boot(self) -> str:
         """Return what changes when the machine starts anew: since then no cache was lost."""
         try:

@@ -52,6 +52,7 @@ CHECKPOINT_AGE = 30.0  # seconds that a complete segment waits for its mail to b
 CHECKPOINT_SEGMENTS = 1000  # complete segments beyond which the oldest are not waited for
 CHECKPOINT_OCTETS = 1 << 28  # octets of complete segments, likewise
 CHECKPOINT_SLICE = 200  # jobs synced by one call: new mail does not wait for old
+FOLLOWED = 10_000  # segments that a survey finds; each has a descriptor, half of ours at most
 AHEAD = 256  # messages that are looked at in a step while the line is full
 MARKS_LIMIT = 1 << 26
 BATCH = 64  # messages, or jobs, that are made before delivers are told of them
@@ -99,6 +100,8 @@ class Intake:
         self._rings = rings
         self._followed: dict[str, Followed] = {}
         self._surveyed = False
+        self._room = min(FOLLOWED, spool.fs.descriptors() // 2)
+        self._more = False  # whether the last survey has seen segments that found no room
         self._named = False  # whether this step has synced the names in journal/
         self._maker = Maker(spool, trusting=spool.ready)
         self._line = Line(Order() if order is None else order)
@@ -114,10 +117,17 @@ class Intake:
         """Whether more could be taken in at once."""
         return bool(self._line) or any(f.unread for f in self._followed.values())
 
+    @property
+    def crowded(self) -> bool:
+        """Whether segments wait until others are removed, and there are such as can be."""
+        return self._more and any(f.complete_since for f in self._followed.values())
+
     def told(self, synced: Synced) -> None:
         """Note how far a writer has synced a segment."""
         followed = self._followed.get(synced.segment)
         if followed is None:
+            if len(self._followed) >= self._room + self._room // 2:
+                return  # new mail has room that old segments have not, but no more
             try:
                 followed = self._follow(synced.segment)
             except OSError:
@@ -129,9 +139,9 @@ class Intake:
         """Take in what has been accepted, about ``most`` messages; return how many.
 
         With ``survey`` the journal is listed, which finds segments that no
-        wake-up named, and writers that are gone.  Before the first of them has ended all
-        that is there is taken in.  SpoolError if the disk fails: what was not taken
-        in is taken in by a later step.
+        wake-up named, as many as there is room for, and writers that are gone.  Before the
+        first of them has ended all that is followed is taken in.  SpoolError if the disk
+        fails: what was not taken in is taken in by a later step.
         """
         self._named = False
         try:
@@ -146,11 +156,20 @@ class Intake:
             while self.behind and not self._maker.trusting:
                 self._fill()
                 taken += self._make_some(most)
-            if survey:
+            if survey and not self._more:
                 self._spool.mark_ready()
                 self._maker.trusting = True
         except OSError as error:
             raise SpoolError(f"intake: {error.strerror}: {error.filename or ''}") from error
+        return taken
+
+    def catch_up(self) -> int:
+        """Take in all that is there; return how many messages.  SpoolError if the disk fails."""
+        taken = 0
+        while (count := self.step()) or self.crowded:
+            taken += count
+            if not count:
+                self.checkpoint(at_once=True)  # makes room for those behind
         return taken
 
     def _sync_names(self) -> None:
@@ -203,8 +222,12 @@ class Intake:
                 if layout.valid_id(name):
                     self._fs.unlink(f"done/{name}")  # an intake died between the two removals
             self._surveyed = True
+        self._more = False
         for name in sorted(segments):
             if name not in self._followed:
+                if len(self._followed) >= self._room:
+                    self._more = True
+                    break
                 self._follow(name)
         for followed in self._followed.values():
             if not followed.complete_since and self._fs.lock(followed.fd):
@@ -335,8 +358,7 @@ def take_in(spool: Spool, on_message: Callable[[Envelope], None] = lambda envelo
         return False
     intake = Intake(spool, lambda names: None, on_message)
     try:
-        while intake.step():
-            pass
+        intake.catch_up()
         intake.checkpoint()
     finally:
         intake.close()

@@ -275,5 +275,8 @@ class Process:
         file.data = bytearray(data)
         return self._descriptor(file)
 
+    def descriptors(self) -> int:
+        return 1000
+
     def boot(self) -> str:
         return f"boot-{self.disk.boots}"

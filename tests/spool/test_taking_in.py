@@ -226,3 +226,79 @@ def test_a_message_that_was_never_closed_ends_with_its_segment(
     assert not running.intake.behind and not all_names(spool)
     assert running.intake.checkpoint() == 0
     assert not list((tmp_path / "spool" / "journal").iterdir())
+
+
+def test_what_is_written_while_intake_syncs_is_not_taken_before_its_own_sync(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = spool.writer()
+    for _ in range(2):
+        draft = writer.begin()
+        draft.write(b"Subject: x\r\n\r\nhello\r\n")
+        writer.append(draft, [job()], OTHER)
+    (path,) = (tmp_path / "spool" / "journal").iterdir()
+    whole = path.read_bytes()
+    synced = []
+
+    def sync(fd: int) -> None:
+        synced.append(path.stat().st_size)
+        path.write_bytes(whole)  # its writer goes on meanwhile
+
+    path.write_bytes(whole[:-10])
+    monkeypatch.setattr(spool.fs, "sync", sync)
+    running = Running(spool)
+    running.intake.step()
+    assert len(running.ids()) == 1
+    running.intake.step()
+    assert len(running.ids()) == 2 and synced == [len(whole) - 10, len(whole)]
+    writer.close()
+
+
+def test_segments_that_have_been_read_in_part_keep_none_of_it(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mta.spool.line.LIMIT", following.SLICE * 1000)
+    for _ in range(8):
+        write(spool, FLOOD, 2 * following.SLICE)
+    running = Running(spool)
+    for _ in range(4):
+        running.intake.step()
+        readers = [r for f in running.intake._followed.values() for r in (f._reader, f._scout)]
+        assert len(readers) == 16 and not any(reader._window for reader in readers)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_more_segments_than_descriptors_are_followed_some_at_a_time(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, ready: bool
+) -> None:
+    ids = [write(spool, OTHER, 1)[0] for _ in range(30)]
+    monkeypatch.setattr("mta.spool.intake.FOLLOWED", 7)
+    if ready:
+        spool.mark_ready()
+    else:
+        intake = Intake(spool, lambda names: None, lambda envelope: None)
+        assert intake.step() == 7 and not spool.ready
+        intake.close()
+    assert take_in(spool)
+    assert spool.ready and sorted(name.id for name in all_names(spool)) == ids
+
+
+def test_new_mail_is_heard_of_though_old_segments_wait_for_room(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(30):
+        write(spool, FLOOD, 1)
+    monkeypatch.setattr("mta.spool.intake.FOLLOWED", 4)
+    running = Running(spool)
+    running.intake.step()
+    writer = spool.writer()
+    for count in range(3):
+        draft = writer.begin()
+        draft.write(b"x" * (1 << 18))  # has a segment of its own
+        writer.append(draft, [job()], OTHER)
+        for synced in writer.sync():
+            running.intake.told(synced)
+        assert len(running.intake._followed) == min(4 + count + 1, 6)
+    running.intake.step(survey=False)
+    assert len(running.ids()) == 6
+    writer.close()
