@@ -159,3 +159,14 @@ def test_a_name_that_is_no_text_is_told_as_well_as_it_can_be(
     monkeypatch.setattr("sys.argv", ["cleanque", "--config", config.path])
     assert cleanque.main() == 0
     assert capsys.readouterr().out == f"kept for a person: {tmp_path}/spool/bad/??\n"
+
+
+def test_a_queue_that_cannot_be_read_is_for_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = new_config(tmp_path)
+    accept(Spool.open(config.spool), "bob@far.example")
+    (tmp_path / "spool" / "q.smtp" / "2026010100").write_text("")
+    monkeypatch.setattr("sys.argv", ["cleanque", "-n", "--config", config.path])
+    assert cleanque.main() == 75
+    assert "q.smtp/2026010100" in capsys.readouterr().err

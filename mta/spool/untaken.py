@@ -6,6 +6,8 @@ bodies are not read.  At most SHOWN jobs are told, the oldest segments first.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from mta.spool.entry import decode
 from mta.spool.frames import HEAD_OCTETS, MESSAGE, Closing, frame_length, read_frame
 from mta.spool.layout import JobName
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mta.spool.entry import Entry
+    from mta.spool.marks import Finished
     from mta.spool.spool import Spool
 
 __all__ = ["SHOWN", "untaken"]
@@ -45,14 +48,22 @@ def untaken(spool: Spool, wanted: Callable[[JobName], bool] = _any) -> list[tupl
 def _of_segment(
     spool: Spool, segment: str, most: int, wanted: Callable[[JobName], bool]
 ) -> list[tuple[JobName, Entry]]:
+    before = _marks(spool, segment)
     fd = spool.fs.open(f"journal/{segment}")
     try:
-        closings = list(_closings(spool, fd, most))
+        found = list(islice(_without_files(spool, fd, before, wanted), most))
     finally:
         spool.fs.close(fd)
-    marks = _marks(spool, segment)
-    found = []
-    for closing in closings:
+    # What has ended meanwhile was marked before its file went.
+    marks = _marks(spool, segment) if found else {}
+    return [(name, entry) for name, entry in found if marks.get(name.key, ()) is not None]
+
+
+def _without_files(
+    spool: Spool, fd: int, marks: Finished, wanted: Callable[[JobName], bool]
+) -> Iterator[tuple[JobName, Entry]]:
+    """Yield the jobs of a segment that are wanted, not marked, and have no file."""
+    for closing in _closings(spool, fd):
         for path, octets in closing.files:
             queue, _, file = path.partition("/")
             name = JobName.parse(queue, file)
@@ -60,14 +71,13 @@ def _of_segment(
                 continue
             entry = decode(octets)
             if entry is not None and spool.peek(name) is None:
-                found.append((name, _waiting(entry)))
-    return found
+                yield name, _waiting(entry)
 
 
-def _closings(spool: Spool, fd: int, most: int) -> Iterator[Closing]:
+def _closings(spool: Spool, fd: int) -> Iterator[Closing]:
     """Yield the records of a segment; of bodies only the heads of their frames are read."""
-    at, left = 0, most
-    while left > 0:
+    at = 0
+    while True:
         head = spool.fs.read(fd, HEAD_OCTETS, at)
         length = frame_length(head)
         if length < 0:
@@ -76,13 +86,11 @@ def _closings(spool: Spool, fd: int, most: int) -> Iterator[Closing]:
             frame = read_frame(lambda size, offset: spool.fs.read(fd, size, offset), at)
             if frame is None:
                 return
-            closing = Closing.decode(frame.data)
-            left -= len(closing.files)
-            yield closing
+            yield Closing.decode(frame.data)
         at += HEAD_OCTETS + length
 
 
-def _marks(spool: Spool, segment: str) -> dict[str, set[int] | None]:
+def _marks(spool: Spool, segment: str) -> Finished:
     try:
         fd = spool.fs.open(f"done/{segment}")
     except FileNotFoundError:
