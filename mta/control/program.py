@@ -123,6 +123,9 @@ def run(config: Config, task: Task, say: Callable[[str], None]) -> int:
     finally:
         work.close()
     _sum_up(counts, task, say, untaken)
+    if (unread := work.unread) is not None:
+        where = f"{unread.filename}: {unread.strerror}"
+        raise SpoolError(f"a part of the queues cannot be read: {where}")
     if not counts.matched + untaken:
         return EX_NOTHING
     return EX_TEMPFAIL if counts.of["busy"] + counts.of["failed"] + untaken else EX_OK
@@ -216,6 +219,7 @@ class _Work:
         self._settle: Callable[[], None] = lambda: None
         self._act: Act = self._choose(config)
         self._progress = _Progress()
+        self.unread: OSError | None = None  # what kept a part of the queues from being read
 
     def _choose(self, config: Config) -> Act:
         if self._task.verb in NOTING:
@@ -238,7 +242,7 @@ class _Work:
     def all(self, found: Iterable[JobName]) -> _Counts:
         """Act on all that was ``found``, and again on what was busy."""
         busy: list[JobName] = []
-        for number, name in enumerate(found, 1):
+        for number, name in enumerate(self._readable(found), 1):
             if not self._one(name):
                 if len(busy) < BUSY_LIMIT:
                     busy.append(name)
@@ -257,6 +261,13 @@ class _Work:
             self._counts.add("busy")
         self._progress.end()
         return self._counts
+
+    def _readable(self, found: Iterable[JobName]) -> Iterator[JobName]:
+        """Yield what can be ``found``; the rest is told of when that has been seen to."""
+        try:
+            yield from found
+        except OSError as error:
+            self.unread = error
 
     def _one(self, name: JobName) -> bool:
         """Act on one job; return False if it is in another's hands."""

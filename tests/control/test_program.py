@@ -207,6 +207,14 @@ def test_w3_what_a_running_intake_has_not_come_to_is_counted(house: House, monke
     assert house.said == ["1 job held; 1 held already"]
 
 
+def test_what_can_be_read_is_seen_to_and_told_of_before_what_cannot(house: House) -> None:
+    accept(house.spool, FAR)
+    Path(house.config.spool, "q.smtp", "2026010100").write_text("")
+    with pytest.raises(SpoolError, match=r"cannot be read: .*q.smtp/2026010100: Not a directory"):
+        house.do("hold", host("far.example"))
+    assert house.said == ["1 job held"]
+
+
 def test_many_are_lost_only_on_purpose(house: House, monkeypatch) -> None:
     for _ in range(program.FEW + 1):
         accept(house.spool, FAR)
