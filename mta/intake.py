@@ -96,14 +96,12 @@ class Daemon:
             now = time.monotonic()
             survey = now - surveyed >= SURVEY
             try:
-                self._taken += self._intake.step(survey=survey)
-                if survey:
-                    self._intake.checkpoint()
-                    self._clean(now)
-                    self._check(now)
-                    surveyed = now
-                    waiting = f", {self._intake.waiting} in line" if self._intake.behind else ""
-                    set_title(f"intake: {self._taken} messages taken in{waiting}")
+                try:
+                    self._taken += self._intake.step(survey=survey)
+                finally:  # one queue that cannot be written is no reason to keep all segments
+                    if survey:
+                        surveyed = now
+                        self._survey(now)
                 pause = RETRY if self._bell.pending else max(0.0, surveyed + SURVEY - now)
                 pause = 0.0 if self._intake.behind else pause
             except SpoolError as error:
@@ -112,6 +110,14 @@ class Daemon:
             self._bell.retry()
             self._log.maybe_flush(now)
             self._wait(pause, signals)
+
+    def _survey(self, now: float) -> None:
+        """Let go what is done with, and do a slice of the work that is never done."""
+        self._intake.checkpoint()
+        self._clean(now)
+        self._check(now)
+        waiting = f", {self._intake.waiting} in line" if self._intake.behind else ""
+        set_title(f"intake: {self._taken} messages taken in{waiting}")
 
     def _clean(self, now: float) -> None:
         """Clean one slice when it is time."""

@@ -29,7 +29,7 @@ from __future__ import annotations
 import time
 
 from mta.errors import SpoolError
-from mta.policy.order import Order
+from mta.policy.order import HORIZON, Order
 from mta.spool import layout
 from mta.spool.entry import Envelope, decode_envelope, mode_of
 from mta.spool.following import Followed, Window
@@ -53,6 +53,7 @@ CHECKPOINT_SEGMENTS = 1000  # complete segments beyond which the oldest are not 
 CHECKPOINT_OCTETS = 1 << 28  # octets of complete segments, likewise
 CHECKPOINT_SLICE = 200  # jobs synced by one call: new mail does not wait for old
 FOLLOWED = 10_000  # segments that a survey finds; each has a descriptor, half of ours at most
+PUT_OFF = HORIZON  # behind all that has come by then; only what comes in a flood later passes, too
 AHEAD = 256  # messages that are looked at in a step while the line is full
 MARKS_LIMIT = 1 << 26
 BATCH = 64  # messages, or jobs, that are made before delivers are told of them
@@ -202,17 +203,27 @@ class Intake:
                 unseen.remove(followed)
 
     def _make_some(self, most: int) -> int:
-        """Make the jobs of those who stand first in line; return of how many messages."""
+        """Make the jobs of those who stand first in line; return of how many messages.
+
+        Those whose jobs cannot be made, perhaps those of one queue, keep back no others.
+        """
         made: list[JobName] = []
-        taken = 0
-        try:
-            while taken < most and len(made) < BATCH and (first := self._line.first):
+        taken = failed = 0
+        trouble: OSError | None = None
+        while taken + failed < most and len(made) < BATCH and (first := self._line.first):
+            try:
                 made += self._make(*first)
-                self._line.leave()
-                taken += 1
-        finally:
-            if made:
-                self._on_jobs(made)  # also where the disk fails: they are not made again
+            except OSError as error:
+                trouble, failed = trouble or error, failed + 1
+                self._line.put_off()
+                continue
+            self._line.leave()
+            taken += 1
+        self._line.put_back(self._clock() + PUT_OFF)
+        if made:
+            self._on_jobs(made)  # also where the disk fails: they are not made again
+        if trouble is not None:
+            raise trouble
         return taken
 
     def _survey(self) -> None:

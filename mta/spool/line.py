@@ -19,6 +19,7 @@ Invariants, each a property in tests/spool/test_line.py
          stands behind normal mail by the order's delay.
     LI3  A line is full at LIMIT octets; at twice LIMIT nobody passes any more.
     LI4  A full line lets pass those who have fewer than FEW in it, and nobody else.
+    LI5  Who steps aside keeps nobody back, and is in line again when put back.
 """
 
 from __future__ import annotations
@@ -59,12 +60,13 @@ class Line:
         """Give places by ``order``."""
         self._order = order
         self._heap: list[tuple[float, int, Record, Followed, str]] = []
+        self._late: list[tuple[float, int, Record, Followed, str]] = []  # put off
         self._counts: dict[str, int] = {}  # by author and class
         self._serial = 0
         self._octets = 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._heap) + len(self._late)
 
     @property
     def full(self) -> bool:
@@ -112,3 +114,13 @@ class Line:
             del self._counts[author]
         self._octets -= EACH + record.octets
         segment.in_line -= 1
+
+    def put_off(self) -> None:
+        """Let the first step aside until put_back()."""
+        self._late.append(heappop(self._heap))
+
+    def put_back(self, place: float) -> None:
+        """Let those who stepped aside stand at ``place``, in the order in which they joined."""
+        for _, serial, record, segment, author in self._late:
+            heappush(self._heap, (place, serial, record, segment, author))
+        self._late = []

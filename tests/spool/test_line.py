@@ -120,6 +120,28 @@ def test_li4_a_full_line_lets_pass_who_has_little_in_it(authors: list[Mailbox]) 
         assert len(line) == flood + others
 
 
+@given(st.lists(st.sampled_from(["join", "leave", "aside", "back"]), max_size=40))
+def test_li5_who_steps_aside_keeps_nobody_back(acts: list[str]) -> None:
+    line, joined, left = Line(Order()), [], []
+    for at, act in enumerate(acts):
+        first = line.first
+        if act == "join":
+            joined.append(record(at, OTHER))
+            line.join(joined[-1], SEGMENT)
+        elif act == "back":
+            line.put_back(START)
+        elif first is not None and act == "aside":
+            line.put_off()
+            assert line.first != first
+        elif first is not None:
+            left.append(first[0])
+            line.leave()
+        assert len(line) == len(joined) - len(left)
+    line.put_back(START)
+    assert sorted(map(id, [*left, *drained(line)])) == sorted(map(id, joined))
+    assert not line._octets and not line._counts
+
+
 def test_a_record_of_no_job_of_ours_goes_first() -> None:
     line = Line(Order())
     line.join(record(0.0, OTHER), SEGMENT)

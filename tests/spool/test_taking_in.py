@@ -10,7 +10,7 @@ from mta.errors import SpoolError
 from mta.policy.order import Order
 from mta.spool import following
 from mta.spool.intake import AHEAD, BATCH, CHECKPOINT_AGE, Intake, take_in, try_lock
-from mta.spool.layout import JobName
+from mta.spool.layout import JobName, arrived
 from mta.spool.spool import Spool
 from mta.types import BULK, Job, Mailbox, Recipient, Wishes
 from mta.values import replace
@@ -170,6 +170,28 @@ def test_what_a_full_disk_stops_stays_first_in_line(
     monkeypatch.undo()
     running.intake.step()
     assert running.ids() == ids
+
+
+def test_a_queue_that_cannot_be_written_keeps_back_no_other(spool: Spool, tmp_path: Path) -> None:
+    broken = tmp_path / "spool" / "q.other"
+    broken.write_text("")
+    writer, good, bad = spool.writer(), [], []
+    for number in range(2 * BATCH):
+        draft = writer.begin()
+        draft.write(b"Subject: x\r\n\r\nhello\r\n")
+        queue, ids = ("smtp", good) if number % 8 == 7 else ("other", bad)
+        ids.append(writer.commit(draft, [replace(job(), queue=queue)], OTHER))
+    running = Running(spool)
+    running.now = arrived(bad[-1])
+    for _ in range(4):
+        with pytest.raises(SpoolError, match=r"Not a directory.*q\.other"):
+            running.intake.step()
+    assert running.ids() == good
+    broken.unlink()
+    while running.intake.step():
+        pass
+    assert running.ids() == [*good, *bad]
+    writer.close()
 
 
 def test_a_spool_that_is_not_ready_is_taken_in_whole_before_it_is(spool: Spool) -> None:
