@@ -105,6 +105,7 @@ class Followed:
         self.in_line = 0  # messages read whose jobs are not made yet
         # Jobs made or found and not marked yet: name, and where the body's frame begins.
         self.jobs: dict[str, tuple[JobName, int]] = {}
+        self.over: set[str] = set()  # those of them that are marked, but whose files may be there
         self.directories: set[str] = set()  # where its jobs lie or lay
         self.marked = 0  # octets of the done file read
         self.pinned = False  # a sync of its jobs failed: it stays until all are finished

@@ -311,7 +311,7 @@ class Intake:
 
     def _sync_waiting(self, followed: Followed, most: int | None) -> int:
         """Sync up to ``most`` of a segment's waiting jobs; return how many."""
-        waiting = list(followed.jobs.values())[:most]
+        waiting = [job for key, job in followed.jobs.items() if key not in followed.over][:most]
         try:
             self._maker.sync(waiting, Window(self._fs, followed.fd).read)
         except OSError:
@@ -330,9 +330,11 @@ class Intake:
             self._fs.close(fd)
         whole = data[: data.rfind(b"\n") + 1]
         followed.marked += len(whole)
-        for key, recipients in read_marks(whole).items():
-            if recipients is None:
-                followed.jobs.pop(key, None)
+        finished = [key for key, left in read_marks(whole).items() if left is None]
+        followed.over.update([key for key in finished if key in followed.jobs])
+        for key in [key for key in followed.over if self._spool.bury(followed.jobs[key][0])]:
+            followed.over.discard(key)
+            del followed.jobs[key]
 
     def _remove(self, finished: list[Followed]) -> None:
         """Remove segments, then their marks; one sync of each directory serves all.

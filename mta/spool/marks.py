@@ -1,11 +1,17 @@
 """Marks of finished work: what recovery must not deliver again.
 
 done/SEGMENT is made by intake before it makes the first job of that segment,
-and removed after it.  Each line is a job, "ID.N", or some of its recipients,
-"ID.N:0,3".  Lines are appended in one write each and synced in groups.
+and removed after it.  Each line is a job, "ID.N;", or some of its recipients,
+"ID.N:0,3;".  Lines are appended in one write each and synced in groups.  A power cut may
+leave the beginning of one, and what is appended then ends it: only the sign at its end
+tells that "ID.1:2" is not what was left of another job or recipient.
 
 A mark that finds no done/SEGMENT belongs to a job after its checkpoint: its own
 file holds its state then, and is synced instead.
+
+Invariants, each a property in tests/spool/test_marks.py
+    MK1  Wherever marks were cut off, and whatever was appended then: what is read as
+         finished was marked, and all that was marked whole is read.
 """
 
 from __future__ import annotations
@@ -35,8 +41,8 @@ def mark_line(name: JobName, recipients: Iterable[int] | None = None) -> bytes:
     It begins with a line end of its own: the mark before it may be torn.
     """
     if recipients is None:
-        return f"\n{name.key}\n".encode()
-    return f"\n{name.key}:{','.join(map(str, sorted(recipients)))}\n".encode()
+        return f"\n{name.key};\n".encode()
+    return f"\n{name.key}:{','.join(map(str, sorted(recipients)))};\n".encode()
 
 
 def read_marks(data: bytes, known_before: Finished | None = None) -> Finished:
@@ -46,7 +52,9 @@ def read_marks(data: bytes, known_before: Finished | None = None) -> Finished:
     """
     finished: Finished = {} if known_before is None else known_before
     for line in data.split(b"\n")[:-1]:
-        key, colon, indexes = line.decode("ascii", "replace").partition(":")
+        if line[-1:] != b";":
+            continue
+        key, colon, indexes = line[:-1].decode("ascii", "replace").partition(":")
         if not colon:
             finished[key] = None
         elif finished.get(key, ()) is not None:

@@ -205,6 +205,30 @@ class Spool:
             return None
         return Claim(self, fd, name, entry, torn=not data.endswith(b"\n"))
 
+    def bury(self, name: JobName) -> bool:
+        """Return whether the file of a job that is marked as finished is gone.
+
+        Whoever marked it may have been killed before it removed the file, which still
+        says that the job waits: then it is removed here.  Not while its lock is held.
+        """
+        try:
+            fd = self.fs.open(name.path, append=True)
+        except FileNotFoundError:
+            return True
+        try:
+            if not self.fs.lock(fd):
+                return False
+            size, links = self.fs.stat(fd)
+            if links:
+                entry = decode(self.fs.read(fd, min(size, JOB_LIMIT), 0))
+                if entry is None:
+                    self.fs.unlink(name.path)  # torn; its body goes as an orphan
+                else:
+                    self.remove(name, entry.envelope.jobs)
+        finally:
+            self.fs.close(fd)
+        return True
+
     def remove(self, name: JobName, jobs: int) -> bool:
         """Remove a finished job's file, under its lock; with the last of ``jobs``, the body.
 
@@ -229,12 +253,13 @@ class Spool:
         """
         fd = self._open_count(path)
         try:
-            self.fs.write(fd, b"\n%d\n" % name.number)
+            self.fs.write(fd, b"\n%d;\n" % name.number)
             data = self.fs.read(fd, self.fs.stat(fd)[0], 0)
         finally:
             self.fs.close(fd)
-        # A power cut may have left anything in a file that nobody synced.
-        numbers = {int(line) for line in data.split(b"\n")[:-1] if line.isdigit()}
+        # A power cut may have left anything in a file that nobody synced: "1" of "\n11;\n", too.
+        lines = [line[:-1] for line in data.split(b"\n") if line[-1:] == b";"]
+        numbers = {int(line) for line in lines if line.isdigit()}
         return len([number for number in numbers if number < jobs]) >= jobs
 
     def _open_count(self, path: str) -> int:

@@ -28,6 +28,32 @@ def test_marks_read_bit_by_bit_say_what_they_say_at_once(lines, cuts):
     assert finished == read_marks(octets)
 
 
+MANY = [JobName("smtp", "2026112206", "A" * 16, number, "h") for number in (1, 2, 12, 121)]
+MARKS = st.tuples(
+    st.sampled_from(MANY), st.none() | st.sets(st.integers(0, 130), min_size=1, max_size=3)
+)
+
+
+@given(st.lists(st.tuples(MARKS, st.none() | st.integers(0, 30)), max_size=8))
+def test_mk1_what_is_left_of_a_mark_says_nothing(marks):
+    octets, whole, all_marked = b"", {}, {}
+    for (name, recipients), cut in marks:
+        line = mark_line(name, recipients)
+        octets += line[:cut]
+        for told, does in ((all_marked, True), (whole, cut is None or cut >= len(line))):
+            if does and recipients is None:
+                told[name.key] = None
+            elif does and told.get(name.key, ()) is not None:
+                told.setdefault(name.key, set()).update(recipients)
+    found = read_marks(octets + b"\n")
+    for key, recipients in found.items():
+        assert key in all_marked
+        known = all_marked[key]
+        assert known is None or (recipients is not None and recipients <= known)
+    for key, recipients in whole.items():
+        assert found[key] is None or (recipients is not None and recipients <= found[key])
+
+
 def test_of_a_done_file_each_mark_is_read_once(tmp_path):
     spool = Spool.open(str(tmp_path / "spool"))
     maker, read = Maker(spool, trusting=False), []
@@ -38,9 +64,7 @@ def test_of_a_done_file_each_mark_is_read_once(tmp_path):
     for number, name in enumerate(NAMES):
         octets += mark_line(name, {number})
         spool.fs.write(fd, mark_line(name, {number}))
-        assert maker._marks("SEGMENT") == {
-            n.key: {i} for i, n in enumerate(NAMES[: number + 1])
-        } | {"": None}
+        assert maker._marks("SEGMENT") == {n.key: {i} for i, n in enumerate(NAMES[: number + 1])}
     assert b"".join(read) == octets
     spool.fs.close(fd)
     maker.forget("SEGMENT")

@@ -177,6 +177,44 @@ def test_s8_s9_a_deliver_that_dies_anywhere_repeats_only_what_was_in_flight(fuse
     assert house.deliver() == [], "a mark that was cut short spoils no other"
 
 
+@pytest.mark.parametrize("fuse", range(CALLS))
+def test_s4_a_job_that_was_marked_and_not_removed_goes_with_its_segment(fuse: int) -> None:
+    house = House()
+    for _ in range(2):
+        house.accept(2)
+    process = Process(house.disk)
+    spool = Spool(process)
+    assert try_lock(spool) is not None
+    intake = Intake(spool, lambda names: None, lambda envelope: None)
+    intake.step()
+    first = house.deliver(fuse)  # and the intake lives on
+    intake.checkpoint()
+    jobs = {p.rpartition("/")[2] for p in house.disk.paths() if p.startswith("q.")}
+    if len(jobs) < 4:
+        intake.checkpoint(at_once=True)
+    again = house.deliver()
+    assert len({*first, *again}) == 4, "nothing is lost"
+    assert set(first) & set(again) <= set(first[-1:])
+    intake.step()
+    assert intake.checkpoint(at_once=True) == 0
+    process.kill()
+    assert not [p for p in house.disk.paths() if p.startswith(("q.", "journal/"))]
+
+
+def test_s6_a_job_that_is_marked_is_left_to_who_holds_it() -> None:
+    house = House()
+    house.accept(1)
+    house.take_in()
+    process = Process(house.disk)
+    spool = Spool(process)
+    (name,) = all_names(spool)
+    claim = spool.claim(name)
+    other = Spool(Process(house.disk))
+    assert claim is not None and not other.bury(name)
+    claim.release()
+    assert other.bury(name) and not all_names(spool) and other.bury(name)
+
+
 @pytest.mark.parametrize("hosts", [1, 2])
 @pytest.mark.parametrize("steps", ["", "checkpoint before", "checkpoint after"])
 @pytest.mark.parametrize("seed", range(40))

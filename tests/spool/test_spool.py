@@ -365,3 +365,18 @@ def test_a_job_that_the_disk_does_not_give_is_an_error_and_no_descriptor(spool, 
     claim = spool.claim(name)
     assert claim is not None
     claim.release()
+
+
+def test_s9_what_a_power_cut_left_of_a_count_counts_nothing(spool):
+    ident = accept(spool, *[job(number, f"h{number}.test") for number in range(12)])
+    checkpoint(spool)
+    names = sorted(all_names(spool), key=lambda name: name.number)
+    body = layout.body_path(ident)
+    spool.fs.close(spool.fs.create(f"{body}.done"))
+    fd = spool.fs.open(f"{body}.done", append=True)
+    spool.fs.write(fd, b"\n1")  # of job 11
+    spool.fs.close(fd)
+    for name in names[2:] + names[:1]:
+        assert not spool.remove(name, 12)
+    spool.fs.close(spool.fs.open(body))  # job 1 still needs it
+    assert spool.remove(names[1], 12)
