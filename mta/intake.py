@@ -68,6 +68,7 @@ class Daemon:
         self._intake = Intake(spool, self._ring, self._queued, rings=wakes, order=order)
         self._spool = spool
         self._taken = 0
+        self._complained = float("-inf")
         self._shard = 0
         self._cleaned = time.monotonic()
         self._checking: Iterator[Finding | None] | None = None
@@ -105,11 +106,17 @@ class Daemon:
                 pause = RETRY if self._bell.pending else max(0.0, surveyed + SURVEY - now)
                 pause = 0.0 if self._intake.behind else pause
             except SpoolError as error:
-                self._log.warning(str(error))
+                self._complain(str(error), now)
                 pause = PAUSE
             self._bell.retry()
             self._log.maybe_flush(now)
             self._wait(pause, signals)
+
+    def _complain(self, what: str, now: float) -> None:
+        """Warn of trouble with the disk, once a pause however often mail wakes us meanwhile."""
+        if now - self._complained >= PAUSE:
+            self._complained = now
+            self._log.warning(what)
 
     def _survey(self, now: float) -> None:
         """Let go what is done with, and do a slice of the work that is never done."""

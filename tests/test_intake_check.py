@@ -50,3 +50,16 @@ def test_the_spool_is_checked_in_slices_and_what_is_wrong_is_told(
         f"spool check: {core}: its name is no job's: set aside as bad/{core.replace('/', '.')}",
     ]
     assert not (hour / "core").exists()
+
+
+def test_trouble_is_told_of_once_a_pause(tmp_path: Path) -> None:
+    config = new_config(tmp_path)
+    spool = Spool.open(config.spool)
+    (tmp_path / "run").mkdir(exist_ok=True)
+    log = Log(config.log.dir, config.log.formats, "intake")
+    daemon = intake.Daemon(spool, config.runtime, log, modes(config), intake.order_of(config))
+    for step in range(100):
+        daemon._complain(f"intake: No space left on device: {step}", 100.0 + step / 10)
+    daemon.close()
+    told = [event["text"] for event in read_events(config.log.dir) if event["event"] == "warning"]
+    assert [text.rpartition(" ")[2] for text in told] == ["0", "50"]
