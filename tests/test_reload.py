@@ -19,11 +19,11 @@ DELIVER = """
 import os, signal, sys
 from mta.machine.process import set_title
 from mta.machine.wake import Ear
-signal.signal(signal.SIGHUP, lambda *_: print("hup", flush=True))
+signal.signal(signal.SIGHUP, lambda *_: os.write(1, b"hup\\n"))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 ear = Ear(sys.argv[1], f"wake/smtp.{os.getpid()}")
 set_title(sys.argv[2])
-print("up", flush=True)
+os.write(1, b"up\\n")  # not print: the signal may come in the middle of it
 while True:
     signal.pause()
 """

@@ -11,7 +11,7 @@ import os
 import resource
 import smtplib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -90,23 +90,24 @@ class Crowd:
         self._thread.join(30)
 
 
-def listeners(house: House) -> list[int]:
-    """Return the processes of smtpd in this house."""
-    found = []
+def listeners(house: House) -> dict[str, int]:
+    """Return the processes of smtpd in this house, by what their titles call them."""
+    found = {}
     for pid in house.processes():
         with contextlib.suppress(OSError):  # it has just ended
-            words = Path("/proc", str(pid), "cmdline").read_bytes()
-            if b"smtpd" in words and b"mta\0up" not in words:
-                found.append(pid)
+            title = Path("/proc", str(pid), "cmdline").read_bytes().decode()
+            if title.startswith("smtpd"):
+                found[title.partition(":")[0]] = pid
     return found
 
 
-def all_up(house: House) -> list[int]:
+def all_up(house: House) -> dict[str, int]:
     """Wait for the master and its two workers; return them."""
-    return wait(lambda: len(listeners(house)) == 3 and listeners(house))
+    names = {"smtpd", "smtpd[0]", "smtpd[1]"}  # a worker is called as the master till it begins
+    return wait(lambda: names == set(found := listeners(house)) and found)
 
 
-def memory(pids: list[int]) -> int:
+def memory(pids: Iterable[int]) -> int:
     """Return the octets that these processes have to themselves, shared pages in proportion."""
     total = 0
     for pid in pids:
@@ -134,11 +135,11 @@ def test_idle_connections_keep_nobody_waiting(front: Front, capsys) -> None:
     pids = all_up(front.house)
     send_good_mail(front, "before")
     check_all_there(front, "before")
-    before = memory(pids)
+    before = memory(pids.values())
     crowd = Crowd(front.ports["mx"], IDLE)
     try:
         wait(lambda: crowd.greeted >= IDLE, within=90)
-        each = (memory(pids) - before) / IDLE / 1024
+        each = (memory(pids.values()) - before) / IDLE / 1024
         send_good_mail(front, "during")
         check_all_there(front, "during")
         assert crowd.ended == 0
