@@ -191,10 +191,10 @@ def main() -> int:
     except PosthouseError as error:
         print(spelt("checkque", error), file=sys.stderr)
         return exit_code(error)
-    except OSError as error:
-        print(spelt("checkque", error), file=sys.stderr)
-        return EX_TEMPFAIL
     except (BrokenPipeError, KeyboardInterrupt):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except OSError as error:
+        print(spelt("checkque", error), file=sys.stderr)
+        return EX_TEMPFAIL
     return 0

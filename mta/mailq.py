@@ -13,7 +13,7 @@ import time
 
 from mta.arguments import FLAG, VALUE, read_options
 from mta.config.load import load_config
-from mta.errors import PosthouseError, UsageError, exit_code, spelt
+from mta.errors import EX_TEMPFAIL, PosthouseError, UsageError, exit_code, spelt
 from mta.listing import jobs, messages, path_text
 from mta.machine.logline import printable
 from mta.spool.layout import arrived
@@ -117,4 +117,7 @@ def mailq_main() -> int:
     except (BrokenPipeError, KeyboardInterrupt):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would flush into it
         return 1
+    except OSError as error:
+        print(spelt("mailq", error), file=sys.stderr)
+        return EX_TEMPFAIL
     return 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -223,3 +226,26 @@ def test_mail_that_no_intake_has_seen_is_listed_with_the_reason(tmp_path: Path) 
     assert entry.envelope.id == ident
     (line,) = listing.lines(str(tmp_path / "spool"), Wanted(), 0.0)
     assert "intake has not come to it yet" in line
+
+
+@pytest.mark.parametrize(("command", "main"), [("checkque", "main"), ("mailq", "mailq_main")])
+def test_a_reader_who_goes_away_is_no_error_and_a_queue_that_cannot_be_read_is_one(
+    tmp_path: Path, command: str, main: str
+) -> None:
+    config = new_config(tmp_path)
+    accept(Spool.open(config.spool), "bob@far.example")
+    argv = [
+        sys.executable,
+        "-c",
+        f"from mta.checkque import {main} as main; raise SystemExit(main())",
+    ]
+    argv += ["--config", config.path]
+    end, pipe = os.pipe()
+    os.close(end)
+    ran = subprocess.run(argv, stdout=pipe, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(pipe)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    (tmp_path / "spool" / "q.smtp" / "2020010100").write_text("no directory")
+    ran = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert ran.returncode == 75 and ran.stderr.startswith(f"{command}: ")
+    assert ran.stderr.count("\n") == 1 and "2020010100" in ran.stderr
