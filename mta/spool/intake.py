@@ -165,12 +165,18 @@ class Intake:
         return taken
 
     def catch_up(self) -> int:
-        """Take in all that is there; return how many messages.  SpoolError if the disk fails."""
+        """Take in all that is there; return how many messages.  SpoolError if the disk fails.
+
+        Where no segment can be let go just now, those behind are for a later pass.
+        """
         taken = 0
         while (count := self.step()) or self.crowded:
             taken += count
             if not count:
+                before = len(self._followed)
                 self.checkpoint(at_once=True)  # makes room for those behind
+                if len(self._followed) == before:
+                    break
         return taken
 
     def _sync_names(self) -> None:

@@ -12,9 +12,9 @@ from mta.spool import following
 from mta.spool.intake import AHEAD, BATCH, CHECKPOINT_AGE, Intake, take_in, try_lock
 from mta.spool.layout import JobName, arrived
 from mta.spool.spool import Spool
-from mta.types import BULK, Job, Mailbox, Recipient, Wishes
+from mta.types import BULK, DELIVERED, Job, Mailbox, Recipient, Wishes
 from mta.values import replace
-from tests.spool.kit import accept, all_names, job
+from tests.spool.kit import OK, accept, all_names, job, settle
 
 FLOOD, OTHER = Mailbox("news", "shop.test"), Mailbox("alice", "home.test")
 MANY = 10 * BATCH
@@ -303,6 +303,25 @@ def test_more_segments_than_descriptors_are_followed_some_at_a_time(
         intake.close()
     assert take_in(spool)
     assert spool.ready and sorted(name.id for name in all_names(spool)) == ids
+
+
+def test_catching_up_ends_where_no_segment_can_be_let_go(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = write(spool, OTHER, 1)
+    (second,) = write(spool, OTHER, 1)
+    monkeypatch.setattr("mta.spool.intake.FOLLOWED", 1)
+    running = Running(spool)
+    running.intake.step()
+    (name,) = all_names(spool)
+    claim = spool.claim(name)
+    assert claim is not None and name.id == first
+    claim.settle([settle(0, OK, DELIVERED)])
+    claim.release()
+    monkeypatch.setattr(spool, "bury", lambda name: False)  # another has its lock just now
+    assert running.intake.catch_up() == 0 and running.intake.crowded
+    monkeypatch.undo()
+    assert running.intake.catch_up() == 1 and running.ids()[-1] == second
 
 
 def test_new_mail_is_heard_of_though_old_segments_wait_for_room(
