@@ -188,6 +188,7 @@ def main() -> int:
     """The command ``checkque``; returns its exit status."""
     try:
         run(sys.argv[1:], time.time())
+        sys.stdout.flush()  # here, where a reader who has gone is no error
     except PosthouseError as error:
         print(spelt("checkque", error), file=sys.stderr)
         return exit_code(error)

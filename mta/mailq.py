@@ -111,6 +111,7 @@ def mailq_main() -> int:
     """The command ``mailq``; returns its exit status."""
     try:
         run(sys.argv[1:], time.time())
+        sys.stdout.flush()  # here, where a reader who has gone is no error
     except PosthouseError as error:
         print(spelt("mailq", error), file=sys.stderr)
         return exit_code(error)
